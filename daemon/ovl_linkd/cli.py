@@ -1,0 +1,102 @@
+"""`ovl-linkd`: one table of subcommands, each imported only when it is called."""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ovl_linkd.errors import UserError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+#: subcommand -> one line about it; the code is in ovl_linkd.commands.SUBCOMMAND
+COMMANDS = {
+    "run": "keep the links: the daemon, in the foreground",
+    "status": "show every link as it is on disk, beside what the daemon says",
+    "rewrite": "shorten overlay mount options, or undo it",
+    "check": "validate the configuration, without a daemon",
+    "repair": "put links right now",
+    "reload": "have the daemon read its configuration anew",
+    "demo": "show the whole story on real mounts, leaving nothing behind",
+}
+USAGE = 2  # exit code of a wrong call
+
+
+def parser(name: str) -> "ArgumentParser":
+    """The argument parser of the subcommand NAME."""
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+    module = import_module(f"ovl_linkd.commands.{name}")
+    made = ArgumentParser(
+        prog=f"ovl-linkd {name}",
+        description=COMMANDS[name],
+        epilog=module.__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--config", metavar="FILE", help="read this one configuration file")
+    module.arguments(made)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line ARGUMENTS (default: this process'); the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if words else USAGE
+    if words[0] in ("-V", "--version"):
+        from ovl_linkd import __version__
+
+        print(f"ovl-linkd {__version__}")
+        return 0
+    name = words[0]
+    if name not in COMMANDS:
+        return _unknown(name)
+    try:
+        options = parser(name).parse_args(words[1:])
+        code: int = import_module(f"ovl_linkd.commands.{name}").run(options)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _complain(name, error)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; keep the interpreter from saying so at exit.
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _complain(name: str, error: UserError) -> int:
+    from ovl_linkd.text import printable
+
+    for line in error.what.splitlines():
+        print(f"ovl-linkd {name}: {printable(line)}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {printable(error.hint)}", file=sys.stderr)
+    return error.code
+
+
+def _overview() -> str:
+    lines = [f"  {name:<9} {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: ovl-linkd COMMAND [--help] [--config FILE] ...",
+            "",
+            "Keeps short symlinks to long layer paths, and puts them into overlay mount options.",
+            "",
+            *lines,
+        ]
+    )
+
+
+def _unknown(name: str) -> int:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, 1)
+    print(f"ovl-linkd: no command named {name}", file=sys.stderr)
+    hint = f"did you mean {near[0]}?" if near else "ovl-linkd --help lists them"
+    print(f"  hint: {hint}", file=sys.stderr)
+    return USAGE

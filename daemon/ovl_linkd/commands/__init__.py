@@ -1,0 +1,1 @@
+"""The subcommands, a file each: `arguments(parser)` declares, `run(arguments)` acts."""

@@ -1,0 +1,151 @@
+"""What is on disk is looked at by this command itself, the daemon is asked for the rest.
+
+Exit codes: 0 all ok, 1 some link isn't, 3 the daemon is not running, 4 can't tell.
+"""
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from ovl_linkd import client, published
+from ovl_linkd.commands.daemon import CANT_TELL, NOT_RUNNING, refusal, socket_path
+from ovl_linkd.errors import UserError
+from ovl_linkd.links.link import Link, observe
+
+Json = dict[str, Any]
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="links; all if none is named")
+    parser.add_argument("--json", action="store_true", help="for programs; --watch: a line each")
+    parser.add_argument("--watch", action="store_true", help="go on and show each change")
+
+
+def run(options: Namespace) -> int:
+    """Print the status of the links; the exit code says the worst of it."""
+    state, code = look(options.config, options.names)
+    if options.json:
+        import json
+
+        print(json.dumps(state, indent=None if options.watch else 2), flush=True)
+    else:
+        from ovl_linkd.commands.status_text import table
+
+        print(table(state), flush=True)
+    return _watch(options) if options.watch and code < NOT_RUNNING else code
+
+
+def look(config_file: str | None, names: list[str]) -> tuple[Json, int]:
+    """The whole status as in DESIGN 4, and the exit code. Raises UserError for unknown NAMES."""
+    said, code, trouble = _ask(config_file)
+    if said is not None:
+        told = {link["name"]: link for link in said["links"]}
+        links = [_kept(link) for link in said["links"]]
+    else:
+        told = {}
+        links = list(_configured(config_file))
+    if unknown := set(names) - {link.name for link in links}:
+        raise UserError(f"no link is named {min(unknown)}", "ovl-linkd status", 2)
+    rows = [_row(link, told.get(link.name)) for link in links if not names or link.name in names]
+    daemon = {"running": code != NOT_RUNNING, **(said["daemon"] if said else {})}
+    if trouble:
+        daemon["trouble"] = trouble
+    state = {"schema_version": 1, "daemon": daemon, "links": rows, "farm": None}
+    if not code and any(row["state"] != "ok" for row in rows):
+        code = 1
+    return state, code
+
+
+def _ask(config_file: str | None) -> tuple[Json | None, int, str | None]:
+    """The daemon's answer, or the exit code and the sentence that stand for its absence."""
+    try:
+        return client.call(_socket(config_file), "Status"), 0, None
+    except client.NotRunning as error:
+        return None, NOT_RUNNING, str(error)
+    except client.NoAnswer as error:
+        return None, CANT_TELL, str(error)
+    except client.CallError as error:
+        raise refusal(error) from None
+
+
+def _socket(config_file: str | None) -> str:
+    try:
+        return socket_path(config_file)
+    except UserError as error:
+        raise UserError(error.what, error.hint, CANT_TELL) from None
+
+
+def _configured(config_file: str | None) -> tuple[Link, ...]:
+    try:
+        return published.known(config_file).links
+    except UserError as error:
+        raise UserError(error.what, error.hint, CANT_TELL) from None
+
+
+def _kept(said: Json) -> Link:
+    return Link(said["name"], said["path"], said["target"])
+
+
+def _row(link: Link, said: Json | None) -> Json:
+    """One link: as it is on disk, and what only the daemon knows of it."""
+    seen = observe(link)
+    row = {
+        "name": link.name,
+        "path": link.path,
+        "target": link.target,
+        "state": seen.state,
+        "actual": seen.actual,
+        "target_exists": seen.target_exists,
+        "since": None,
+        "reason": seen.reason,
+        "remedy": seen.remedy,
+        "next_try": None,
+        "repairs": None,
+        "last_repair": None,
+        "layers": _layers(link),
+    }
+    if said is None:
+        return row
+    for key in ("next_try", "repairs", "last_repair"):
+        row[key] = said[key]
+    if said["actual"] == seen.actual and seen.state not in ("ok", "dangling"):
+        # The disk says what is there; only the daemon can say why it leaves it so.
+        row |= {key: said[key] for key in ("state", "reason", "remedy")}
+    row["since"] = said["since"] if row["state"] == said["state"] else None
+    return row
+
+
+def _layers(link: Link) -> Json:
+    """How many layers TARGET/NNN/fs one mount(2) takes, by the long and by the short name."""
+    import os
+
+    from ovl_linkd.overlay.limits import of_this_kernel
+    from ovl_linkd.overlay.shorten import capacity
+
+    limits = of_this_kernel()
+    return {
+        "plain": capacity(os.fsencode(link.target), limits),
+        "short": capacity(os.fsencode(link.path), limits),
+    }
+
+
+def _watch(options: Namespace) -> int:
+    """Print each change that the daemon tells of, until it ends."""
+    import json
+
+    from ovl_linkd.commands.status_text import change
+
+    try:
+        first = True
+        for reply in client.follow(_socket(options.config), "Monitor"):
+            for said in reply["links"]:
+                if first or (options.names and said["name"] not in options.names):
+                    continue
+                row = _row(_kept(said), said)
+                print(json.dumps(row) if options.json else change(row), flush=True)
+            first = False
+    except client.NoAnswer as error:
+        raise UserError(str(error), "", CANT_TELL) from None
+    except client.NotRunning:
+        pass
+    raise UserError("the daemon has stopped", "systemctl status ovl-linkd", NOT_RUNNING)

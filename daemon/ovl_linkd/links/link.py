@@ -1,0 +1,258 @@
+"""One kept symlink: what is at its path, and how it is put right.
+
+The only module that makes a symlink. Nothing here decides *when*: that is the keeper's.
+"""
+
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+from ovl_linkd.links.walk import unsafe_ancestor, walk
+
+_RENAME_NOREPLACE = 1  # include/uapi/linux/fs.h
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100  # include/uapi/linux/fcntl.h
+_NAME_MAX = 255  # include/uapi/linux/limits.h
+
+
+class Link(NamedTuple):
+    """A link that is wanted: a short ``path`` that leads to ``target``, both absolute."""
+
+    name: str
+    path: str
+    target: str
+    allow_unsafe_parent: bool = False
+
+
+class Observation(NamedTuple):
+    """What was seen at a link's path.
+
+    ``state`` is one of ok, dangling, missing, wrong, blocked, waiting, failing (DESIGN 4).
+    ``actual`` is the text of the symlink found there, None where there is no symlink.
+    ``target_exists`` says whether the wanted target is a directory; None where it may not be
+    looked at. ``reason`` and ``remedy`` are sentences for a person, None when all is well.
+    """
+
+    state: str
+    actual: str | None
+    target_exists: bool | None
+    reason: str | None = None
+    remedy: str | None = None
+
+
+class Displaced(OSError):
+    """A file that was put at a link's path during a replacement lies under another name.
+
+    ``filename`` is that name. Nothing was removed.
+    """
+
+
+def observe(link: Link) -> Observation:
+    """Look at LINK on disk. Changes nothing and raises nothing."""
+    target_exists, target_reason = _look_at_target(link.target)
+    try:
+        actual = os.readlink(link.path)
+    except OSError as error:
+        return _observe_no_symlink(link, error, target_exists)
+    if actual != link.target:
+        reason = f"the symlink leads to {actual}"
+        return Observation("wrong", actual, target_exists, reason)
+    if target_exists is False:
+        remedy = "nothing if the program that owns the target has not run yet"
+        return Observation("dangling", actual, False, target_reason, remedy)
+    return Observation("ok", actual, target_exists)
+
+
+def is_right(link: Link) -> bool:
+    """Whether the symlink at LINK's path says what it should; one system call."""
+    try:
+        return os.readlink(link.path) == link.target
+    except OSError:
+        return False
+
+
+def _look_at_target(target: str) -> tuple[bool | None, str | None]:
+    try:
+        if stat.S_ISDIR(os.stat(target).st_mode):
+            return True, None
+        return False, f"the target is not a directory: {target}"
+    except (FileNotFoundError, NotADirectoryError):
+        return False, f"the target does not exist: {target}"
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return None, None
+        return False, f"the target can't be used: {error.strerror}: {target}"
+
+
+def _observe_no_symlink(link: Link, error: OSError, target_exists: bool | None) -> Observation:
+    """What stands where readlink(2) failed with ERROR."""
+    if error.errno == errno.EINVAL:
+        remedy = f"move {link.path} away; the link is made as soon as the path is free"
+        return Observation("blocked", None, target_exists, _obstacle(link.path), remedy)
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+        reason = f"{error.strerror}: {link.path}"
+        return Observation("failing", None, target_exists, reason)
+    parent = os.path.dirname(link.path)
+    if os.path.isdir(parent):
+        return Observation("missing", None, target_exists, f"nothing at {link.path}")
+    reason = f"no directory {parent}"
+    remedy = f"make the directory {parent}; the link follows by itself"
+    return Observation("waiting", None, target_exists, reason, remedy)
+
+
+def _obstacle(path: str) -> str:
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return f"something that is no symlink is at {path}"
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a directory", stat.S_IFSOCK: "a socket"}
+    return f"{kinds.get(stat.S_IFMT(mode), 'a special file')} is at {path}"
+
+
+def create(link: Link) -> None:
+    """Make LINK where nothing is. Raises FileExistsError where something is, and other OSErrors.
+
+    One system call: symlink(2) never follows or replaces what is at the path.
+    """
+    os.symlink(link.target, link.path)
+
+
+def create_parent(link: Link) -> str | None:
+    """Make the directory that LINK lies in, mode 0755; say why not, or None when it is there.
+
+    It is made only where its own parent exists, belongs to root or this process' user, and can't
+    be written by others; never more than that one directory, because a missing one further up is
+    more likely a file system that is not mounted yet.
+    """
+    parent = os.path.dirname(link.path)
+    if not link.allow_unsafe_parent and (reason := unsafe_ancestor(parent)):
+        return reason
+    try:
+        os.mkdir(parent)
+        os.chmod(parent, 0o755)  # mkdir(2) takes the umask off
+    except OSError as error:
+        return None if os.path.isdir(parent) else f"{error.strerror}: {parent}"
+    return None
+
+
+def exchange(link: Link) -> str:
+    """Put LINK in the place of the symlink at its path, atomically; return the old one's text.
+
+    What is at the path is looked at only *after* it was exchanged for the new symlink, so that a
+    file which somebody put there a moment ago survives: it is exchanged back and FileExistsError
+    is raised. Where files keep coming, the last one keeps a temporary name and Displaced says so.
+    Raises FileNotFoundError if the path became free, and OSError EINVAL or ENOSYS on a file system
+    without RENAME_EXCHANGE (rename(2)).
+    """
+    spare = _make_spare(link)
+    try:
+        _renameat2(spare, link.path, _RENAME_EXCHANGE)
+    except OSError:
+        os.unlink(spare)
+        raise
+    old = _text(spare)
+    if old is None:
+        _hand_back(link, spare)
+        raise FileExistsError(errno.EEXIST, _obstacle(link.path), link.path)
+    os.unlink(spare)
+    return old
+
+
+def _hand_back(link: Link, spare: str) -> None:
+    """Exchange what came out at SPARE and is no symlink back to where it was."""
+    try:
+        _renameat2(spare, link.path, _RENAME_EXCHANGE)
+    except FileNotFoundError:
+        _renameat2(spare, link.path, _RENAME_NOREPLACE)  # our own symlink was removed meanwhile
+        return
+    if _text(spare) is not None:
+        os.unlink(spare)
+        return
+    # A second file was put over our symlink in between. It is the newer one: it gets the path.
+    _renameat2(spare, link.path, _RENAME_EXCHANGE)
+    raise Displaced(errno.EBUSY, f"files keep being put at {link.path}; an older one is now", spare)
+
+
+def sweep(link: Link) -> None:
+    """Clear away what a process that was killed in the middle of exchange() left behind.
+
+    A symlink under the temporary name is removed; anything else came from the link's path and is
+    put back there. Raises OSError.
+    """
+    spare = _spare_path(link)
+    try:
+        mode = os.lstat(spare).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if stat.S_ISLNK(mode):
+        os.unlink(spare)
+    elif _text(link.path) == link.target:
+        _hand_back(link, spare)
+
+
+def _make_spare(link: Link) -> str:
+    """Make the symlink under a temporary name beside the path; return that name."""
+    spare = _spare_path(link)
+    try:
+        os.symlink(link.target, spare)
+    except FileExistsError:
+        sweep(link)
+        try:
+            os.symlink(link.target, spare)
+        except FileExistsError:
+            raise Displaced(errno.EBUSY, "the temporary name is taken by a file", spare) from None
+    return spare
+
+
+def _spare_path(link: Link) -> str:
+    """A fixed name, so that one run finds what another left."""
+    directory, name = os.path.split(link.path)
+    raw = os.fsencode(name)[: _NAME_MAX - len(b"..ovl-linkd")]
+    return f"{directory}/.{os.fsdecode(raw)}.ovl-linkd"
+
+
+def _text(path: str) -> str | None:
+    """What the symlink at PATH says; None if anything else is there."""
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return None
+        raise
+
+
+def _renameat2(old: str, new: str, flags: int) -> None:
+    import ctypes  # commands that only look don't pay for it
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), flags) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), new)
+
+
+def remedy_for(error: OSError, link: Link) -> str:
+    """What a person can do about ERROR, met while LINK was put right."""
+    parent = os.path.dirname(link.path)
+    remedies = {
+        errno.EROFS: f"mount the file system of {parent} read-write; in a sandboxed unit add "
+        f"ReadWritePaths={parent}",
+        errno.ENOSPC: f"free space or inodes on the file system of {parent}",
+        errno.EDQUOT: f"raise the quota on the file system of {parent}",
+        errno.EACCES: f"run as a user who may write {parent}, or give it to this one",
+        errno.EPERM: f"see whether {parent} is append-only or immutable (lsattr -d {parent})",
+        errno.EINVAL: f"this file system can't exchange two names: remove {link.path} by hand",
+        errno.EBUSY: f"see what else changes {link.path}",
+    }
+    return remedies.get(error.errno or 0, f"see what is wrong with {parent}")
+
+
+def in_run(link: Link) -> bool:
+    """Whether LINK really lies below /run, where nothing outlives a boot."""
+    directory = "/"
+    try:
+        for step in walk(link.path):
+            directory = step.directory
+    except OSError:
+        return link.path.startswith("/run/")
+    return f"{directory}/".startswith("/run/")

@@ -1,0 +1,102 @@
+"""The way to a path, directory by directory, as the kernel walks it (path_resolution(7)).
+
+Symlinks on the way are read here instead of being followed by a system call, for two reasons: the
+watcher must put a watch on every directory *before* it looks for the next name in it, and whoever
+may write one of those directories decides where the path leads.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+MAX_SYMLINKS = 40  # include/linux/namei.h MAXSYMLINKS
+
+
+class Step(NamedTuple):
+    """One lookup on the way: ``name`` will be looked for in ``directory``.
+
+    ``directory`` is a physical path (no symlink in it), ``status`` its lstat; ``last`` is true for
+    the final component.
+    """
+
+    directory: str
+    status: os.stat_result
+    name: str
+    last: bool
+
+
+def walk(
+    path: str,
+    through: bool = False,
+    lstat: Callable[[str], os.stat_result] = os.lstat,
+) -> Iterator[Step]:
+    """Yield each lookup that leads to the absolute PATH, before it is done.
+
+    The last component is yielded but not looked at, unless ``through`` asks that a symlink there
+    is followed, too. ``lstat`` may be a caching one. Raises the OSError that ends the way: ENOENT,
+    ENOTDIR, EACCES, ELOOP; every step up to there has been yielded then.
+    """
+    pending = _components(path)
+    directory, status = "/", lstat("/")
+    hops = 0
+    while pending:
+        name = pending.pop()
+        if name == "..":
+            directory = os.path.dirname(directory)
+            status = lstat(directory)
+            continue
+        last = not pending
+        yield Step(directory, status, name, last)
+        if last and not through:
+            return
+        child = directory + name if directory == "/" else f"{directory}/{name}"
+        child_status = lstat(child)
+        if stat.S_ISLNK(child_status.st_mode):
+            hops += 1
+            if hops > MAX_SYMLINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            aim = os.readlink(child)
+            pending.extend(_components(aim))
+            if aim.startswith("/"):
+                directory, status = "/", lstat("/")
+        elif stat.S_ISDIR(child_status.st_mode):
+            directory, status = child, child_status
+        elif pending:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), child)
+
+
+def _components(path: str) -> list[str]:
+    """The names in PATH, the first one last."""
+    return [name for name in reversed(path.split("/")) if name and name != "."]
+
+
+def unsafe(directory: str, status: os.stat_result) -> str | None:
+    """Why others than root and this process' user decide what lies in DIRECTORY, or None.
+
+    An access control list shows in the group bits (acl(5)). Members of group 0 count as root.
+    """
+    if status.st_uid not in (0, os.geteuid()):
+        return f"{directory} belongs to user {status.st_uid}"
+    if status.st_mode & stat.S_IWOTH:
+        return f"{directory} is writable by everybody"
+    if status.st_mode & stat.S_IWGRP and status.st_gid != 0:
+        return f"{directory} is writable by group {status.st_gid}"
+    return None
+
+
+def unsafe_ancestor(path: str) -> str | None:
+    """Why PATH can't be trusted: the first directory on its way that others own or may write.
+
+    None where all of them are safe, also where the way ends early: what doesn't exist is made, or
+    waited for, in a directory that was checked. The directories are checked from the root down, so
+    that nobody but root can change one after it was found safe.
+    """
+    try:
+        for step in walk(path):
+            if reason := unsafe(step.directory, step.status):
+                return reason
+    except OSError:
+        pass
+    return None

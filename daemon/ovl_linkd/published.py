@@ -1,0 +1,102 @@
+"""What the daemon tells short-lived commands without being asked: a small JSON file.
+
+`status`, `rewrite` and the mount helper need the links and the socket, and reading them here takes
+no YAML and no round trip. Standard library only. The daemon of the standard configuration writes
+the file; a daemon that was given `--config FILE` doesn't, its commands read FILE.
+"""
+
+import json
+import os
+import stat
+from typing import NamedTuple
+
+from ovl_linkd import __version__, config_files
+from ovl_linkd.errors import UserError
+from ovl_linkd.links.link import Link
+
+PATH = "/run/ovl-linkd/published.json"
+_SCHEMA = 1
+
+
+class Published(NamedTuple):
+    """The part of the configuration that commands need.
+
+    ``stamp`` is config_files.stamp() as it was when the configuration was read.
+    """
+
+    links: tuple[Link, ...]
+    control_socket: str
+    stamp: list[config_files.Stamp]
+
+
+def known(config_file: str | None) -> Published:
+    """The links and the socket: from the daemon's file if it is fresh, else from the configuration.
+
+    Raises UserError, exit code 1, if the configuration has to be read and is faulty.
+    """
+    stamp = config_files.stamp(config_file)
+    if config_file is None:
+        published = read()
+        if published and published.stamp == stamp:
+            return published
+    from ovl_linkd.config import ConfigError, load
+
+    try:
+        config = load(config_file)
+    except ConfigError as error:
+        more = "".join(f"\n{problem}" for problem in error.problems[1:])
+        raise UserError(f"{error.problems[0]}{more}", "ovl-linkd check") from None
+    return Published(config.links, config.control_socket, stamp)
+
+
+def read(path: str = PATH) -> Published | None:
+    """What a daemon published, fresh or not; None where nothing trustworthy is there.
+
+    Trustworthy is a regular file that root or this process' user owns and others can't write.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022:
+                return None
+            if status.st_uid not in (0, os.geteuid()):
+                return None
+            return _decode(file.read())
+    except (OSError, ValueError):
+        return None
+
+
+def write(published: Published, path: str = PATH) -> None:
+    """Replace the file as a whole (rename(2)). Raises OSError."""
+    spare = f"{path}.new"
+    with open(spare, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(_encode(published))
+    os.rename(spare, path)
+
+
+def _encode(published: Published) -> str:
+    return json.dumps(
+        {
+            "schema_version": _SCHEMA,
+            "version": __version__,
+            "links": [link._asdict() for link in published.links],
+            "control_socket": published.control_socket,
+            "stamp": published.stamp,
+        }
+    )
+
+
+def _decode(text: str) -> Published | None:
+    """Read what _encode() wrote; None if it was written by a version with another layout."""
+    value = json.loads(text)
+    try:
+        if value["schema_version"] != _SCHEMA:
+            return None
+        links = tuple(
+            Link(link["name"], link["path"], link["target"], link["allow_unsafe_parent"])
+            for link in value["links"]
+        )
+        return Published(links, value["control_socket"], value["stamp"])
+    except (KeyError, TypeError):
+        return None

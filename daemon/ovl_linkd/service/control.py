@@ -1,0 +1,344 @@
+"""The control socket's Varlink interface; its types are its documentation.
+
+The only module that imports a Varlink library. `varlinkctl introspect` prints what stands here.
+"""
+
+import asyncio
+import logging
+import socket
+import warnings
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict, cast
+
+from asyncvarlink import (
+    FileDescriptorArray,
+    LastResult,
+    TypedVarlinkErrorReply,
+    VarlinkInterface,
+    VarlinkInterfaceRegistry,
+    VarlinkInterfaceServerProtocol,
+    VarlinkMethodCall,
+    VarlinkMethodReply,
+    VarlinkTransport,
+    varlinkmethod,
+)
+from asyncvarlink.serviceinterface import PermissionDenied, VarlinkServiceInterface
+
+from ovl_linkd import __version__
+from ovl_linkd.links import keeper
+from ovl_linkd.service.socket import Connection, Peer
+
+INTERFACE = "org.ovl-linkd.Control"
+
+# asyncvarlink 0.3 forgets to await the end of a generator whose client has gone.
+warnings.filterwarnings("ignore", "coroutine method 'aclose'", RuntimeWarning)
+# It logs what clients do wrong; that is their own affair, and no way to fill our log.
+logging.getLogger("asyncvarlink").setLevel(logging.CRITICAL)
+
+MOST_BYTES = 512 * 1024  # of one request: 131,060 bytes of options, each escaped, fit
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """When a link was last put right, what was found, and the microseconds from event to link."""
+
+    at: str
+    found: str
+    took_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A kept link as the daemon last saw it. Times are RFC 3339 in UTC."""
+
+    name: str
+    path: str
+    target: str
+    state: str
+    actual: str | None
+    target_exists: bool | None
+    since: str
+    reason: str | None
+    remedy: str | None
+    next_try: str | None
+    fighting: bool
+    repairs: int
+    last_repair: Repair | None
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """The process that keeps the links."""
+
+    pid: int
+    version: str
+    since: str
+    config_changed_on_disk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong in a configuration file; line 0 means the file as a whole."""
+
+    file: str
+    line: int
+    column: int
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """Options made shorter, sizes in bytes. ``options`` is empty where they can't fit."""
+
+    strategy: str
+    options: str
+    before: int
+    after: int
+    limit: int
+    layers: int
+    fits: bool
+    reason: str | None
+    remedy: str | None
+
+
+class State(TypedDict):
+    """The daemon and its links."""
+
+    daemon: Daemon
+    links: list[Link]
+
+
+class NoSuchLink(TypedVarlinkErrorReply, interface=INTERFACE):
+    """A link of this name is not configured."""
+
+    class Parameters:
+        name: str
+
+
+class ConfigInvalid(TypedVarlinkErrorReply, interface=INTERFACE):
+    """The configuration on disk is faulty; the daemon goes on with the one it has."""
+
+    class Parameters:
+        problems: list[Problem]
+
+
+class Malformed(TypedVarlinkErrorReply, interface=INTERFACE):
+    """The options are none that the kernel would understand."""
+
+    class Parameters:
+        what: str
+        hint: str
+
+
+class NoFarm(TypedVarlinkErrorReply, interface=INTERFACE):
+    """No farm is configured, so there is nothing to lease from."""
+
+    class Parameters:
+        hint: str
+
+
+class Refused(Exception):
+    """What Service.reload() raises: the problems found."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(f"{len(problems)} problems")
+        self.problems = problems
+
+
+class Subscription(Protocol):
+    """The changes for one follower."""
+
+    async def next(self) -> list[keeper.Status] | None:
+        """Wait; the links that changed since the last call, possibly none. None: no more."""
+        ...
+
+    def close(self) -> None:
+        """Take no more."""
+        ...
+
+
+class Service(Protocol):
+    """What the interface needs of the daemon."""
+
+    def daemon(self) -> Daemon: ...
+
+    def statuses(self, names: list[str]) -> list[keeper.Status]: ...
+
+    def wall(self, moment: float) -> str: ...
+
+    def subscribe(self) -> Subscription: ...
+
+    def repair(self, names: list[str], adopt: bool) -> list[keeper.Status]: ...
+
+    def reload(self) -> None: ...
+
+    def rewrite(self, options: str, when: str) -> Rewritten: ...
+
+
+class Control(VarlinkInterface, name=INTERFACE):
+    """Look at the kept links and have them put right.
+
+    Everybody may look. What changes something is for root and the daemon's own user.
+    """
+
+    errors = (NoSuchLink, ConfigInvalid, Malformed, NoFarm)
+
+    def __init__(self, service: Service, peer: Peer) -> None:
+        self._service = service
+        self._peer = peer
+
+    @varlinkmethod
+    def Status(self, *, names: list[str] | None = None) -> State:
+        """The links NAMES, or all of them, as last seen."""
+        return self._state(self._find(names))
+
+    @varlinkmethod(return_parameter="links", delay_generator=False)
+    async def Monitor(self) -> AsyncIterator[list[Link]]:
+        """All links first, then those that changed, each time some did."""
+        changes = self._service.subscribe()
+        try:
+            yield self._links(self._service.statuses([]))
+            while not self._peer.gone():
+                changed = await changes.next()
+                if changed is None:
+                    break
+                if changed:
+                    yield self._links(changed)
+            raise LastResult([])  # the client has hung up, or the daemon stops
+        finally:
+            changes.close()
+
+    @varlinkmethod(return_parameter="result")
+    def Rewrite(self, *, options: str, when: str | None = None) -> Rewritten:
+        """Shorten overlay mount options; WHEN is "always" (the default) or "needed"."""
+        try:
+            return self._service.rewrite(options, when or "always")
+        except ValueError as error:
+            raise Malformed(what=str(error), hint=getattr(error, "hint", "")) from None
+
+    @varlinkmethod(return_parameter="paths")
+    def Lease(self, *, paths: list[str]) -> list[str]:
+        """A short link for each of PATHS, for at least as long as the farm keeps one unused."""
+        self._require_trust()
+        raise NoFarm(hint="this version keeps no farm")
+
+    @varlinkmethod(return_parameter="links")
+    def Repair(self, *, names: list[str] | None = None, adopt: bool | None = None) -> list[Link]:
+        """Put links right now, without waiting for the end of a pause; how they are then.
+
+        ADOPT also takes a foreign symlink for ours that was there before the daemon.
+        """
+        self._require_trust()
+        self._find(names)
+        return self._links(self._service.repair(names or [], bool(adopt)))
+
+    @varlinkmethod
+    def Reload(self) -> State:
+        """Read the configuration anew. If it is faulty, everything stays as it was."""
+        self._require_trust()
+        try:
+            self._service.reload()
+        except Refused as error:
+            raise ConfigInvalid(problems=cast(Any, error.problems)) from None
+        return self._state(self._service.statuses([]))
+
+    def _state(self, statuses: list[keeper.Status]) -> State:
+        return {"daemon": self._service.daemon(), "links": self._links(statuses)}
+
+    def _require_trust(self) -> None:
+        if not self._peer.trusted:
+            raise PermissionDenied
+
+    def _find(self, names: list[str] | None) -> list[keeper.Status]:
+        found = self._service.statuses(names or [])
+        for name in names or []:
+            if all(status.link.name != name for status in found):
+                raise NoSuchLink(name=name)
+        return found
+
+    def _links(self, statuses: list[keeper.Status]) -> list[Link]:
+        return [_link(status, self._service) for status in statuses]
+
+
+def _link(status: keeper.Status, service: Service) -> Link:
+    last = status.last_repair
+    return Link(
+        name=status.link.name,
+        path=status.link.path,
+        target=status.link.target,
+        state=status.state,
+        actual=status.actual,
+        target_exists=status.target_exists,
+        since=service.wall(status.since),
+        reason=status.reason,
+        remedy=status.remedy,
+        next_try=None if status.next_try is None else service.wall(status.next_try),
+        fighting=status.fighting,
+        repairs=status.repairs,
+        last_repair=last and Repair(service.wall(last.at), last.found, round(last.took * 1e6)),
+    )
+
+
+class _Protocol(VarlinkInterfaceServerProtocol):
+    """One client. It gets its next answer when it has taken the one before."""
+
+    def __init__(self, registry: VarlinkInterfaceRegistry) -> None:
+        super().__init__(registry)
+        self._pending = 0  # bytes of a request that isn't complete
+        self._sent: asyncio.Future[None] | None = None
+
+    def message_received(self, data: bytes, fds: FileDescriptorArray | None) -> None:
+        end = data.rfind(0)
+        self._pending = len(data) - end - 1 if end >= 0 else self._pending + len(data)
+        if self._pending > MOST_BYTES:
+            self.close()
+        else:
+            super().message_received(data, fds)
+
+    def send_reply(
+        self, reply: VarlinkMethodReply, fds: list[int] | None = None, autoclose: bool = True
+    ) -> asyncio.Future[None]:
+        self._sent = super().send_reply(reply, fds, autoclose)
+        return self._sent
+
+    def call_received(
+        self, call: VarlinkMethodCall, fds: FileDescriptorArray | None
+    ) -> asyncio.Future[None] | None:
+        return super().call_received(call, fds) or self._taken()
+
+    def _taken(self) -> asyncio.Future[None] | None:
+        """Done when the last answer has left, or can't any more."""
+        if self._sent is None or self._sent.done():
+            return None
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def left(_: asyncio.Future[None]) -> None:
+            if not taken.done():
+                taken.set_result(None)
+
+        self._sent.add_done_callback(left)
+        return taken
+
+    def handle_call_exception(self, exc: BaseException, oneway: bool) -> None:
+        logging.getLogger("ovl-linkd").error("a call failed, ignoring: %r", exc, exc_info=exc)
+        super().handle_call_exception(exc, oneway)
+
+
+def attach(service: Service, connection: socket.socket, peer: Peer) -> Connection:
+    """Serve CONNECTION in the running event loop."""
+    registry = VarlinkInterfaceRegistry()
+    registry.register_interface(
+        VarlinkServiceInterface("ovl-linkd", "ovl-linkd", __version__, "", registry)
+    )
+    registry.register_interface(Control(service, peer))
+    transport = VarlinkTransport(
+        asyncio.get_running_loop(),
+        connection,
+        connection,
+        _Protocol(registry),
+        # One read per turn of the loop, so that who writes without end can't hold up a repair.
+        boundary_predictor=None,
+    )
+    return Connection(transport.closed_future, transport.close)

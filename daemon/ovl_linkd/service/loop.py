@@ -1,0 +1,337 @@
+"""The daemon: events in, the keeper's repairs done at once, then everything that talks about it."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from ovl_linkd import __version__, config, config_files, published
+from ovl_linkd.config import Config
+from ovl_linkd.errors import UserError
+from ovl_linkd.links.keeper import Change, Keeper, Outcome, Status
+from ovl_linkd.links.watch import Watch
+from ovl_linkd.overlay.limits import of_this_kernel
+from ovl_linkd.overlay.shorten import Prefix, plan
+from ovl_linkd.service import control
+from ovl_linkd.service.report import WINDOW, Report, summary
+from ovl_linkd.service.socket import Connection, ControlSocket, Peer
+from ovl_linkd.service.systemd import notify, open_log, watchdog_interval
+
+MOST_READS = 64  # of events in a row before anything else gets a turn
+GATHER = 0.1  # seconds in which further changes of the mount table are gathered
+
+
+def clock() -> float:
+    """Seconds since boot, suspended time included: pauses end on time after a suspend."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Service:
+    """One daemon: the keeper and the watch, and what connects them with the world."""
+
+    def __init__(self, config_file: str | None) -> None:
+        """Read the configuration (raises config.ConfigError), open inotify (UserError)."""
+        self._file = config_file
+        self._log = open_log()
+        self._report = Report(self._log)
+        self._began = clock()
+        self._stamp = config_files.stamp(config_file)
+        self._config = config.load(config_file)
+        before = published.read() if config_file is None else None
+        kept = {link.path: link.target for link in before.links} if before else {}
+        self._keeper = Keeper(clock, kept)
+        self._watch = _open_watch()
+        self._unwatched: set[str] = set()
+        self._subscriptions: set[_Subscription] = set()
+        self._socket = ControlSocket(self._config.control_socket, self._attach)
+        self._timer: asyncio.TimerHandle | None = None
+        self._flush: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Keep the links until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        self._open_socket()
+        self._want(self._config)
+        loop.add_reader(self._watch, self._on_events)
+        loop.add_reader(self._watch.mounts_fileno(), self._on_mounts)
+        self._socket.serve()
+        self._publish()
+        self._resync_later()
+        self._feed_watchdog()
+        gc.collect()
+        gc.freeze()  # what start-up made lives as long as the daemon: no collection looks again
+        notify("READY=1", f"STATUS={summary(self._keeper.statuses())}")
+        await stop.wait()
+        notify("STOPPING=1")
+        await self._say_goodbye()
+        self._report.flush()
+        self._log.info("stopped; the links stay")
+
+    async def _say_goodbye(self) -> None:
+        """End every Monitor with a last reply, as far as its client takes it, and close."""
+        for subscription in self._subscriptions:
+            subscription.end()
+        for _ in range(10):
+            await asyncio.sleep(0)  # a turn of the loop each, no time
+        self._socket.close()
+
+    # -- events: the repair first, then the rest ----------------------------------------------
+
+    def _on_events(self) -> None:
+        now = clock()
+        outcomes: list[Outcome] = []
+        for _ in range(MOST_READS):
+            tags = self._watch.read()
+            if not tags:
+                break
+            outcomes += self._keeper.mend(tags, now)
+            now = clock()
+        self._tell(self._keeper.record(outcomes, now))
+
+    def _on_mounts(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = clock()
+        changes = self._keeper.look(self._watch.moved(), now)
+        # With very many directories one look takes long: then look less often, at 2 % of the time.
+        pause = max(GATHER, 50 * (clock() - now))
+        descriptor = self._watch.mounts_fileno()
+        loop.remove_reader(descriptor)
+        loop.call_later(pause, loop.add_reader, descriptor, self._on_mounts)
+        self._tell(changes)
+
+    def _on_timer(self) -> None:
+        now = clock()
+        self._tell(self._keeper.look(self._keeper.due(now), now))
+
+    def _resync(self) -> None:
+        self._tell(self._keeper.look(self._watch.everything(), clock()))
+        try:
+            self._socket.ensure()
+        except (OSError, UserError) as error:
+            self._log.warning("no control socket, ignoring: %s", error)
+        if self._file is None and published.read() is None:
+            self._publish()
+        for subscription in self._subscriptions:
+            subscription.wake()  # whoever has hung up is found now
+        self._resync_later()
+
+    def _resync_later(self) -> None:
+        asyncio.get_running_loop().call_later(self._config.resync_interval, self._resync)
+
+    def _feed_watchdog(self) -> None:
+        if interval := watchdog_interval():
+            notify("WATCHDOG=1")
+            asyncio.get_running_loop().call_later(interval, self._feed_watchdog)
+
+    def _tell(self, changes: list[Change]) -> None:
+        """Everything that comes after the repair."""
+        self._plan_timer()
+        if self._watch.unwatched.keys() - self._unwatched:
+            self._tell_unwatched()
+        if not changes:
+            return
+        self._report.tell(changes, clock())
+        if self._report.unsaid() and self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(WINDOW, self._flush_report)
+        for subscription in self._subscriptions:
+            subscription.add(change.after.link.name for change in changes)
+        notify(f"STATUS={summary(self._keeper.statuses())}")
+
+    def _flush_report(self) -> None:
+        self._flush = None
+        self._report.flush()
+
+    def _tell_unwatched(self) -> None:
+        for path in sorted(self._watch.unwatched.keys() - self._unwatched):
+            self._log.warning(
+                "can't watch %s: %s; changes below it are seen every %g s, ignoring",
+                path,
+                self._watch.unwatched[path].strerror,
+                self._config.resync_interval,
+            )
+        self._unwatched = set(self._watch.unwatched)
+
+    def _plan_timer(self) -> None:
+        deadline = self._keeper.deadline()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.0, deadline - clock()), self._on_timer)
+
+    # -- configuration ------------------------------------------------------------------------
+
+    def _want(self, wanted: Config) -> None:
+        """Keep the links of WANTED from now on."""
+        gone = self._keeper.want(wanted.links)
+        # Watch first, then look: what happens in between makes an event.
+        self._watch.follow(
+            way
+            for link in wanted.links
+            for way in ((link.path, link.name, False), (link.target, link.name, True))
+        )
+        for link, error in self._keeper.sweep():
+            self._log.warning("%s: %s, ignoring", link.path, error)
+        self._config = wanted
+        self._tell(self._keeper.look(self._keeper.names, clock()))
+        for link in gone:
+            self._log.info("%s is kept no more; what is there stays", link.path)
+        if wanted.farm:
+            self._log.warning("farm: this version keeps none, ignoring")
+
+    def _on_hangup(self) -> None:
+        try:
+            self.reload()
+        except control.Refused:
+            pass  # said in the log
+
+    def reload(self) -> None:
+        """Read the configuration anew; control.Refused if it is faulty, and nothing changes."""
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            self._reload()
+        finally:
+            notify("READY=1", f"STATUS={summary(self._keeper.statuses())}")
+
+    def _reload(self) -> None:
+        stamp = config_files.stamp(self._file)
+        try:
+            wanted = config.load(self._file)
+        except config.ConfigError as error:
+            for problem in error.problems:
+                self._log.error("configuration not loaded, everything stays as it was: %s", problem)
+            raise control.Refused([control.Problem(*found) for found in error.problems]) from None
+        if wanted.control_socket != self._config.control_socket:
+            self._log.warning("control-socket: changed; it moves at the next restart, ignoring")
+        self._stamp = stamp
+        self._want(wanted)
+        self._publish()
+        self._log.info("configuration loaded: %s", summary(self._keeper.statuses()))
+
+    # -- what the control socket asks (control.Service) ---------------------------------------
+
+    def daemon(self) -> control.Daemon:
+        """This process."""
+        changed = config_files.stamp(self._file) != self._stamp
+        return control.Daemon(os.getpid(), __version__, self.wall(self._began), changed)
+
+    def statuses(self, names: list[str]) -> list[Status]:
+        """The links NAMES, or all if there are none."""
+        every = self._keeper.statuses()
+        return [status for status in every if status.link.name in names] if names else every
+
+    def wall(self, moment: float) -> str:
+        """MOMENT of clock() as RFC 3339 in UTC."""
+        date = datetime.fromtimestamp(time.time() - clock() + moment, UTC)
+        return date.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def subscribe(self) -> "_Subscription":
+        """The changes from now on."""
+        subscription = _Subscription(self)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: "_Subscription") -> None:
+        """No more for SUBSCRIPTION."""
+        self._subscriptions.discard(subscription)
+
+    def repair(self, names: list[str], adopt: bool) -> list[Status]:
+        """Put the links NAMES, or all, right now; how they are then."""
+        wanted = names or list(self._keeper.names)
+        self._tell(self._keeper.insist(wanted, clock(), adopt))
+        return self.statuses(names)
+
+    def rewrite(self, options: str, when: str) -> control.Rewritten:
+        """Shorten OPTIONS by the links that are well. Raises ValueError if they are malformed."""
+        prefixes = [
+            Prefix(status.link.name, os.fsencode(status.link.target), os.fsencode(status.link.path))
+            for status in self._keeper.statuses()
+            if status.state == "ok"
+        ]
+        made = plan(os.fsencode(options), prefixes, of_this_kernel(), when)
+        return control.Rewritten(
+            strategy=made.strategy,
+            options=os.fsdecode(made.options) if made.fits else "",
+            before=made.before,
+            after=made.after,
+            limit=made.limit,
+            layers=made.layers,
+            fits=made.fits,
+            reason=made.reason,
+            remedy=made.remedy,
+        )
+
+    # -- edges --------------------------------------------------------------------------------
+
+    def _attach(self, connection: socket.socket, peer: Peer) -> Connection:
+        return control.attach(self, connection, peer)
+
+    def _open_socket(self) -> None:
+        """Open the control socket. A daemon that can't be asked still keeps its links."""
+        try:
+            self._socket.open()
+        except OSError as error:
+            self._log.error(
+                "no control socket at %s, ignoring: %s", self._socket.path, error.strerror
+            )
+
+    def _publish(self) -> None:
+        if self._file is not None:
+            return
+        links = self._config.links
+        try:
+            published.write(published.Published(links, self._socket.path, self._stamp))
+        except OSError as error:
+            self._log.warning("can't write %s, ignoring: %s", published.PATH, error.strerror)
+
+
+class _Subscription:
+    """What changed for one follower since it last asked. However slow it is, it costs no more than
+    a set of names."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._names: set[str] = set()
+        self._news = asyncio.Event()
+        self._ended = False
+
+    def add(self, names: Iterable[str]) -> None:
+        self._names.update(names)
+        self._news.set()
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._news.set()
+
+    async def next(self) -> list[Status] | None:
+        await self._news.wait()
+        self._news.clear()
+        if self._ended:
+            return None
+        names, self._names = self._names, set()
+        return self._service.statuses(list(names)) if names else []
+
+    def close(self) -> None:
+        self._service.unsubscribe(self)
+
+
+def _open_watch() -> Watch:
+    try:
+        return Watch()
+    except OSError as error:
+        raise UserError(
+            f"no inotify instance to be had: {error.strerror}",
+            "raise fs.inotify.max_user_instances (sysctl), or the unit's LimitNOFILE=",
+        ) from None

@@ -1,0 +1,172 @@
+"""The control socket itself: made once, served to everybody, and no client at another's expense.
+
+What is spoken on it is control.py's.
+"""
+
+import asyncio
+import fcntl
+import os
+import socket
+import stat
+import struct
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ovl_linkd.errors import UserError
+
+MOST_CONNECTIONS = 256  # in all
+MOST_OF_ONE_USER = 32  # for users who aren't trusted, so that none keeps root out
+_BACKLOG = 64
+
+
+class Peer:
+    """The process at the other end of a connection, as it was when it connected (unix(7))."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        self.pid, self.uid, _gid = struct.unpack("3i", credentials)
+        self.trusted = self.uid in (0, os.geteuid())
+
+    def gone(self) -> bool:
+        """Whether the other end has hung up."""
+        try:
+            flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
+            return self._connection.recv(1, flags) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+class Connection(NamedTuple):
+    """A client that is served: a future that is done when it has gone, and how to send it away."""
+
+    closed: "asyncio.Future[None]"
+    close: Callable[[], None]
+
+
+Attach = Callable[[socket.socket, Peer], Connection]
+
+
+class ControlSocket:
+    """A listening socket at ``path``, mode 0666; ``attach`` takes over each connection."""
+
+    def __init__(self, path: str, attach: Attach) -> None:
+        self.path = path
+        self._attach = attach
+        self._socket: socket.socket | None = None
+        self._identity: tuple[int, int] | None = None
+        self._clients: Counter[int] = Counter()
+        self._connections: set[Connection] = set()
+
+    def open(self) -> None:
+        """Bind; a socket that nobody listens at any more is replaced.
+
+        Raises UserError if a daemon listens there, or something that is no socket is there, and
+        OSError if the directory can't be written. Call serve() to accept.
+        """
+        directory = os.path.dirname(self.path)
+        os.makedirs(directory, 0o755, exist_ok=True)
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once, one finds the other
+            _clear(self.path)
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            try:
+                listener.bind(self.path)
+                os.chmod(self.path, 0o666)
+                listener.listen(_BACKLOG)
+            except OSError:
+                listener.close()
+                raise
+        finally:
+            os.close(lock)
+        self._socket = listener
+        self._identity = _identity(self.path)
+
+    def serve(self) -> None:
+        """Accept connections from now on, in the running event loop."""
+        if self._socket:
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def ensure(self) -> None:
+        """Bind anew if something, a cleaner perhaps, removed the socket. Raises as open()."""
+        if self._socket is None or _identity(self.path) != self._identity:
+            self._stop()
+            self.open()
+            self.serve()
+
+    def close(self) -> None:
+        """Stop listening, remove the socket if it is still ours, send all clients away."""
+        if self._socket and _identity(self.path) == self._identity:
+            os.unlink(self.path)
+        self._stop()
+        for connection in self._connections:
+            connection.close()
+
+    def _stop(self) -> None:
+        if self._socket:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _accept(self) -> None:
+        """Take one connection; the event loop comes back for the next, and for repairs between."""
+        assert self._socket
+        try:
+            connection, _address = self._socket.accept()
+        except OSError:
+            return  # gone again, or no descriptor left: it waits in the backlog
+        connection.setblocking(False)
+        peer = Peer(connection)
+        of_user = MOST_CONNECTIONS if peer.trusted else MOST_OF_ONE_USER
+        if self._clients.total() >= MOST_CONNECTIONS or self._clients[peer.uid] >= of_user:
+            connection.close()
+            return
+        client = self._attach(connection, peer)
+        self._clients[peer.uid] += 1
+        self._connections.add(client)
+        client.closed.add_done_callback(lambda _: self._closed(client, peer.uid))
+
+    def _closed(self, client: Connection, uid: int) -> None:
+        self._connections.discard(client)
+        self._clients[uid] -= 1
+        if not self._clients[uid]:
+            del self._clients[uid]
+
+
+def _clear(path: str) -> None:
+    """Remove the socket at PATH if it is stale; UserError if PATH is taken."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise UserError(
+            f"{path} is not a socket and is left alone",
+            "move it away, or set control-socket to another path",
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pid = "unknown"  # its backlog is full: somebody listens
+        else:
+            pid = str(Peer(probe).pid)
+    raise UserError(
+        f"a daemon is already running with this control socket (pid {pid}): {path}",
+        "ovl-linkd status; or stop that one first",
+    )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
