@@ -5,7 +5,6 @@ clock (CLOCK_BOOTTIME in the daemon), and what was done goes out as values.
 """
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -21,13 +20,9 @@ from ovl_linkd.links.link import (
     remedy_for,
     sweep,
 )
+from ovl_linkd.links.pauses import Retry, Rivalry
 from ovl_linkd.links.walk import unsafe_ancestor
 
-FIGHT_COUNT = 10  # replacements within FIGHT_WINDOW seconds that are still no fight
-FIGHT_WINDOW = 10.0
-FIGHT_QUIET = 60.0  # seconds without a replacement that end a fight
-FIRST_PAUSE = 0.25  # seconds; doubled each time up to
-LAST_PAUSE = 30.0
 _ATTEMPTS = 4  # looks in a row at a path that changes while it is looked at
 
 
@@ -75,41 +70,21 @@ class Outcome(NamedTuple):
 class _Entry:
     """What the keeper remembers of one link."""
 
-    __slots__ = ("fight", "known", "link", "pause", "replaced", "retry_at", "status")
+    __slots__ = ("known", "link", "retry", "rivalry", "status")
 
     def __init__(self, link: Link, known: bool) -> None:
         self.link = link
         self.known = known  # the link was right once: what is there instead is not a first sight
         self.status: Status | None = None
-        self.replaced: deque[float] = deque(maxlen=FIGHT_COUNT)
-        self.fight: _Fight | None = None
-        self.pause = FIRST_PAUSE
-        self.retry_at: float | None = None
+        self.retry = Retry()
+        self.rivalry = Rivalry()
 
     def next_try(self) -> float | None:
-        return self.fight.next_try if self.fight and self.fight.next_try else self.retry_at
+        return self.rivalry.next_try or self.retry.at
 
-
-class _Fight:
-    """Somebody replaces the link as often as it is put right."""
-
-    __slots__ = ("last", "next_try", "pause")
-
-    def __init__(self, now: float) -> None:
-        self.last = now  # when the link was last found replaced
-        self.pause = FIRST_PAUSE
-        self.next_try: float | None = None
-
-    def may_replace(self, now: float) -> bool:
-        """Note that the link was found replaced; say whether the pause is over."""
-        self.last = now
-        if self.next_try is None:
-            self.next_try = now + self.pause
-            self.pause = min(2 * self.pause, LAST_PAUSE)
-        if now < self.next_try:
-            return False
-        self.next_try = None
-        return True
+    def deadline(self) -> float | None:
+        """When the link has to be looked at even if nothing happens."""
+        return min(filter(None, (self.next_try(), self.rivalry.quiet_at())), default=None)
 
 
 class Keeper:
@@ -154,18 +129,13 @@ class Keeper:
 
     def deadline(self) -> float | None:
         """When due() will next name a link, or None."""
-        return min((self._due_at(self._entries[name]) for name in self._timed), default=None)
+        times = (self._entries[name].deadline() for name in self._timed)
+        return min(filter(None, times), default=None)
 
     def due(self, now: float) -> list[str]:
         """The links whose pause, or whose fight, is over."""
-        return [name for name in self._timed if self._due_at(self._entries[name]) <= now]
-
-    @staticmethod
-    def _due_at(entry: _Entry) -> float:
-        times = [time for time in (entry.next_try(),) if time is not None]
-        if entry.fight:
-            times.append(entry.fight.last + FIGHT_QUIET)
-        return min(times, default=0.0)
+        times = ((name, self._entries[name].deadline()) for name in self._timed)
+        return [name for name, time in times if time is not None and time <= now]
 
     def look(self, names: Iterable[str], now: float) -> list[Change]:
         """Look at the links NAMES, put right what isn't, and say what changed.
@@ -207,9 +177,8 @@ class Keeper:
         wanted = list(names)
         for entry in (self._entries[name] for name in wanted if name in self._entries):
             entry.known |= adopt
-            entry.retry_at = None
-            if entry.fight:
-                entry.fight.next_try = now
+            entry.retry.settle()
+            entry.rivalry.insist(now)
         return self.look(wanted, now)
 
     def _mend(
@@ -260,12 +229,7 @@ class Keeper:
             reason = f"{seen.reason}, and was there before the daemon"
             remedy = f"ovl-linkd repair {link.name} --adopt"
             return seen._replace(state="blocked", reason=reason, remedy=remedy)
-        if not entry.fight:
-            if not (len(entry.replaced) == FIGHT_COUNT and now - entry.replaced[0] <= FIGHT_WINDOW):
-                entry.replaced.append(now)
-                return None
-            entry.fight = _Fight(now)
-        if entry.fight.may_replace(now):
+        if entry.rivalry.may_answer(now):
             return None
         remedy = f"find out what replaces {link.path}; the link is put right after a pause"
         reason = f"somebody keeps replacing the link; {seen.reason}"
@@ -279,9 +243,7 @@ class Keeper:
         before = entry.status
         if seen.state in ("ok", "dangling"):
             entry.known = True
-        if entry.fight and now - entry.fight.last >= FIGHT_QUIET:
-            entry.fight = None
-            entry.replaced.clear()
+        entry.rivalry.settle(now)
         self._plan_retry(entry, now, seen.state)
         after = Status(
             link=entry.link,
@@ -294,7 +256,7 @@ class Keeper:
             repairs=(before.repairs if before else 0) + (repair is not None),
             last_repair=repair or (before.last_repair if before else None),
             next_try=entry.next_try(),
-            fighting=entry.fight is not None,
+            fighting=entry.rivalry.fighting,
         )
         entry.status = after
         if before and not repair and _same(before, after):
@@ -303,16 +265,14 @@ class Keeper:
 
     def _plan_retry(self, entry: _Entry, now: float, state: str) -> None:
         """Set when a failed repair is tried again, and whether the link has a time to wait for."""
-        unsettled = state in ("failing", "missing") or (state == "wrong" and not entry.fight)
-        if not unsettled:
-            entry.retry_at, entry.pause = None, FIRST_PAUSE
-        elif entry.retry_at is None or entry.retry_at <= now:
-            entry.retry_at = now + entry.pause
-            entry.pause = min(2 * entry.pause, LAST_PAUSE)
-        if entry.fight or entry.retry_at is not None:
-            self._timed.add(entry.link.name)
+        if state in ("failing", "missing") or (state == "wrong" and not entry.rivalry.fighting):
+            entry.retry.failed(now)
         else:
+            entry.retry.settle()
+        if entry.deadline() is None:
             self._timed.discard(entry.link.name)
+        else:
+            self._timed.add(entry.link.name)
 
     def sweep(self) -> list[tuple[Link, OSError]]:
         """Clear away what a killed run left half done; the links where that failed."""

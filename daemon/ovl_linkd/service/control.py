@@ -8,8 +8,7 @@ import logging
 import socket
 import warnings
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict, cast
+from typing import Any, cast
 
 from asyncvarlink import (
     FileDescriptorArray,
@@ -28,6 +27,7 @@ from asyncvarlink.serviceinterface import PermissionDenied, VarlinkServiceInterf
 from ovl_linkd import __version__
 from ovl_linkd.links import keeper
 from ovl_linkd.service.socket import Connection, Peer
+from ovl_linkd.service.wire import Link, Problem, Refused, Rewritten, Service, State, link
 
 INTERFACE = "org.ovl-linkd.Control"
 
@@ -37,77 +37,6 @@ warnings.filterwarnings("ignore", "coroutine method 'aclose'", RuntimeWarning)
 logging.getLogger("asyncvarlink").setLevel(logging.CRITICAL)
 
 MOST_BYTES = 512 * 1024  # of one request: 131,060 bytes of options, each escaped, fit
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """When a link was last put right, what was found, and the microseconds from event to link."""
-
-    at: str
-    found: str
-    took_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A kept link as the daemon last saw it. Times are RFC 3339 in UTC."""
-
-    name: str
-    path: str
-    target: str
-    state: str
-    actual: str | None
-    target_exists: bool | None
-    since: str
-    reason: str | None
-    remedy: str | None
-    next_try: str | None
-    fighting: bool
-    repairs: int
-    last_repair: Repair | None
-
-
-@dataclass(frozen=True, slots=True)
-class Daemon:
-    """The process that keeps the links."""
-
-    pid: int
-    version: str
-    since: str
-    config_changed_on_disk: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong in a configuration file; line 0 means the file as a whole."""
-
-    file: str
-    line: int
-    column: int
-    what: str
-    hint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rewritten:
-    """Options made shorter, sizes in bytes. ``options`` is empty where they can't fit."""
-
-    strategy: str
-    options: str
-    before: int
-    after: int
-    limit: int
-    layers: int
-    fits: bool
-    reason: str | None
-    remedy: str | None
-
-
-class State(TypedDict):
-    """The daemon and its links."""
-
-    daemon: Daemon
-    links: list[Link]
 
 
 class NoSuchLink(TypedVarlinkErrorReply, interface=INTERFACE):
@@ -139,44 +68,6 @@ class NoFarm(TypedVarlinkErrorReply, interface=INTERFACE):
         hint: str
 
 
-class Refused(Exception):
-    """What Service.reload() raises: the problems found."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(f"{len(problems)} problems")
-        self.problems = problems
-
-
-class Subscription(Protocol):
-    """The changes for one follower."""
-
-    async def next(self) -> list[keeper.Status] | None:
-        """Wait; the links that changed since the last call, possibly none. None: no more."""
-        ...
-
-    def close(self) -> None:
-        """Take no more."""
-        ...
-
-
-class Service(Protocol):
-    """What the interface needs of the daemon."""
-
-    def daemon(self) -> Daemon: ...
-
-    def statuses(self, names: list[str]) -> list[keeper.Status]: ...
-
-    def wall(self, moment: float) -> str: ...
-
-    def subscribe(self) -> Subscription: ...
-
-    def repair(self, names: list[str], adopt: bool) -> list[keeper.Status]: ...
-
-    def reload(self) -> None: ...
-
-    def rewrite(self, options: str, when: str) -> Rewritten: ...
-
-
 class Control(VarlinkInterface, name=INTERFACE):
     """Look at the kept links and have them put right.
 
@@ -205,10 +96,10 @@ class Control(VarlinkInterface, name=INTERFACE):
                 if changed is None:
                     break
                 if changed:
-                    yield self._links(changed)
+                    yield self._links(self._service.statuses(changed))
             raise LastResult([])  # the client has hung up, or the daemon stops
         finally:
-            changes.close()
+            self._service.unsubscribe(changes)
 
     @varlinkmethod(return_parameter="result")
     def Rewrite(self, *, options: str, when: str | None = None) -> Rewritten:
@@ -241,7 +132,7 @@ class Control(VarlinkInterface, name=INTERFACE):
         try:
             self._service.reload()
         except Refused as error:
-            raise ConfigInvalid(problems=cast(Any, error.problems)) from None
+            raise ConfigInvalid(problems=cast("Any", error.problems)) from None
         return self._state(self._service.statuses([]))
 
     def _state(self, statuses: list[keeper.Status]) -> State:
@@ -259,26 +150,7 @@ class Control(VarlinkInterface, name=INTERFACE):
         return found
 
     def _links(self, statuses: list[keeper.Status]) -> list[Link]:
-        return [_link(status, self._service) for status in statuses]
-
-
-def _link(status: keeper.Status, service: Service) -> Link:
-    last = status.last_repair
-    return Link(
-        name=status.link.name,
-        path=status.link.path,
-        target=status.link.target,
-        state=status.state,
-        actual=status.actual,
-        target_exists=status.target_exists,
-        since=service.wall(status.since),
-        reason=status.reason,
-        remedy=status.remedy,
-        next_try=None if status.next_try is None else service.wall(status.next_try),
-        fighting=status.fighting,
-        repairs=status.repairs,
-        last_repair=last and Repair(service.wall(last.at), last.found, round(last.took * 1e6)),
-    )
+        return [link(status, self._service) for status in statuses]
 
 
 class _Protocol(VarlinkInterfaceServerProtocol):

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from ovl_linkd import __version__, config, config_files, published
@@ -19,10 +19,15 @@ from ovl_linkd.overlay.shorten import Prefix, plan
 from ovl_linkd.service import control
 from ovl_linkd.service.report import WINDOW, Report, summary
 from ovl_linkd.service.socket import Connection, ControlSocket, Peer
+from ovl_linkd.service.subscription import Subscription
 from ovl_linkd.service.systemd import notify, open_log, watchdog_interval
+from ovl_linkd.service.wire import Daemon, Problem, Refused, Rewritten
 
 MOST_READS = 64  # of events in a row before anything else gets a turn
 GATHER = 0.1  # seconds in which further changes of the mount table are gathered
+
+
+TROUBLE = 1.0  # seconds after an unexpected error until everything is looked at
 
 
 def clock() -> float:
@@ -46,7 +51,7 @@ class Service:
         self._keeper = Keeper(clock, kept)
         self._watch = _open_watch()
         self._unwatched: set[str] = set()
-        self._subscriptions: set[_Subscription] = set()
+        self._subscriptions: set[Subscription] = set()
         self._socket = ControlSocket(self._config.control_socket, self._attach)
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
@@ -58,6 +63,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        loop.set_exception_handler(self._on_trouble)
         self._open_socket()
         self._want(self._config)
         loop.add_reader(self._watch, self._on_events)
@@ -111,8 +117,24 @@ class Service:
         now = clock()
         self._tell(self._keeper.look(self._keeper.due(now), now))
 
-    def _resync(self) -> None:
+    def _on_trouble(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
+        """A bug of ours: say it, and look at everything again, since a hint may be lost."""
+        error = context.get("exception")
+        if isinstance(error, asyncio.CancelledError):
+            return  # a client that was served when the daemon stopped
+        self._log.error(
+            "%s, ignoring",
+            context.get("message"),
+            exc_info=error if isinstance(error, BaseException) else None,
+        )
+        loop.call_later(TROUBLE, self._look_at_everything)
+
+    def _look_at_everything(self) -> None:
         self._tell(self._keeper.look(self._watch.everything(), clock()))
+
+    def _resync(self) -> None:
+        self._resync_later()
+        self._look_at_everything()
         try:
             self._socket.ensure()
         except (OSError, UserError) as error:
@@ -121,7 +143,6 @@ class Service:
             self._publish()
         for subscription in self._subscriptions:
             subscription.wake()  # whoever has hung up is found now
-        self._resync_later()
 
     def _resync_later(self) -> None:
         asyncio.get_running_loop().call_later(self._config.resync_interval, self._resync)
@@ -191,11 +212,11 @@ class Service:
     def _on_hangup(self) -> None:
         try:
             self.reload()
-        except control.Refused:
+        except Refused:
             pass  # said in the log
 
     def reload(self) -> None:
-        """Read the configuration anew; control.Refused if it is faulty, and nothing changes."""
+        """Read the configuration anew; Refused if it is faulty, and nothing changes."""
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             self._reload()
@@ -209,7 +230,7 @@ class Service:
         except config.ConfigError as error:
             for problem in error.problems:
                 self._log.error("configuration not loaded, everything stays as it was: %s", problem)
-            raise control.Refused([control.Problem(*found) for found in error.problems]) from None
+            raise Refused([Problem(*found) for found in error.problems]) from None
         if wanted.control_socket != self._config.control_socket:
             self._log.warning("control-socket: changed; it moves at the next restart, ignoring")
         self._stamp = stamp
@@ -217,14 +238,14 @@ class Service:
         self._publish()
         self._log.info("configuration loaded: %s", summary(self._keeper.statuses()))
 
-    # -- what the control socket asks (control.Service) ---------------------------------------
+    # -- what the control socket asks (wire.Service) ---------------------------------------
 
-    def daemon(self) -> control.Daemon:
+    def daemon(self) -> Daemon:
         """This process."""
         changed = config_files.stamp(self._file) != self._stamp
-        return control.Daemon(os.getpid(), __version__, self.wall(self._began), changed)
+        return Daemon(os.getpid(), __version__, self.wall(self._began), changed)
 
-    def statuses(self, names: list[str]) -> list[Status]:
+    def statuses(self, names: Collection[str]) -> list[Status]:
         """The links NAMES, or all if there are none."""
         every = self._keeper.statuses()
         return [status for status in every if status.link.name in names] if names else every
@@ -234,13 +255,13 @@ class Service:
         date = datetime.fromtimestamp(time.time() - clock() + moment, UTC)
         return date.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-    def subscribe(self) -> "_Subscription":
+    def subscribe(self) -> Subscription:
         """The changes from now on."""
-        subscription = _Subscription(self)
+        subscription = Subscription()
         self._subscriptions.add(subscription)
         return subscription
 
-    def unsubscribe(self, subscription: "_Subscription") -> None:
+    def unsubscribe(self, subscription: Subscription) -> None:
         """No more for SUBSCRIPTION."""
         self._subscriptions.discard(subscription)
 
@@ -250,7 +271,7 @@ class Service:
         self._tell(self._keeper.insist(wanted, clock(), adopt))
         return self.statuses(names)
 
-    def rewrite(self, options: str, when: str) -> control.Rewritten:
+    def rewrite(self, options: str, when: str) -> Rewritten:
         """Shorten OPTIONS by the links that are well. Raises ValueError if they are malformed."""
         prefixes = [
             Prefix(status.link.name, os.fsencode(status.link.target), os.fsencode(status.link.path))
@@ -258,7 +279,7 @@ class Service:
             if status.state == "ok"
         ]
         made = plan(os.fsencode(options), prefixes, of_this_kernel(), when)
-        return control.Rewritten(
+        return Rewritten(
             strategy=made.strategy,
             options=os.fsdecode(made.options) if made.fits else "",
             before=made.before,
@@ -292,39 +313,6 @@ class Service:
             published.write(published.Published(links, self._socket.path, self._stamp))
         except OSError as error:
             self._log.warning("can't write %s, ignoring: %s", published.PATH, error.strerror)
-
-
-class _Subscription:
-    """What changed for one follower since it last asked. However slow it is, it costs no more than
-    a set of names."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._names: set[str] = set()
-        self._news = asyncio.Event()
-        self._ended = False
-
-    def add(self, names: Iterable[str]) -> None:
-        self._names.update(names)
-        self._news.set()
-
-    def wake(self) -> None:
-        self._news.set()
-
-    def end(self) -> None:
-        self._ended = True
-        self._news.set()
-
-    async def next(self) -> list[Status] | None:
-        await self._news.wait()
-        self._news.clear()
-        if self._ended:
-            return None
-        names, self._names = self._names, set()
-        return self._service.statuses(list(names)) if names else []
-
-    def close(self) -> None:
-        self._service.unsubscribe(self)
 
 
 def _open_watch() -> Watch:

@@ -1,0 +1,86 @@
+"""How long to wait before a link is put right again: after a failure, and in a fight.
+
+Values and arithmetic only; ``now`` is in seconds of the keeper's clock.
+"""
+
+from collections import deque
+
+FIGHT_COUNT = 10  # replacements within FIGHT_WINDOW seconds that are still no fight
+FIGHT_WINDOW = 10.0
+FIGHT_QUIET = 60.0  # seconds without a replacement that end a fight
+FIRST_PAUSE = 0.25  # seconds; doubled each time up to
+LAST_PAUSE = 30.0
+
+
+class Retry:
+    """Pauses that grow as long as a repair fails. ``at`` is when to try next, or None."""
+
+    __slots__ = ("at", "pause")
+
+    def __init__(self) -> None:
+        self.settle()
+
+    def settle(self) -> None:
+        """Nothing fails any more."""
+        self.at: float | None = None
+        self.pause = FIRST_PAUSE
+
+    def failed(self, now: float) -> None:
+        """A repair failed; an attempt before its time doesn't lengthen the pause."""
+        if self.at is None or self.at <= now:
+            self.at = now + self.pause
+            self.pause = min(2 * self.pause, LAST_PAUSE)
+
+
+class Rivalry:
+    """Whether somebody replaces a link as often as it is put right, and when to answer.
+
+    ``fighting`` is true from the replacement after FIGHT_COUNT within FIGHT_WINDOW, until
+    FIGHT_QUIET seconds have passed without one. ``next_try`` is when the present replacement is
+    answered, None if none waits for an answer.
+    """
+
+    __slots__ = ("_last", "_pause", "_replaced", "fighting", "next_try")
+
+    def __init__(self) -> None:
+        self._replaced: deque[float] = deque(maxlen=FIGHT_COUNT)
+        self.end()
+
+    def end(self) -> None:
+        """Forget it all."""
+        self._replaced.clear()
+        self._last = 0.0
+        self._pause = FIRST_PAUSE
+        self.fighting = False
+        self.next_try: float | None = None
+
+    def may_answer(self, now: float) -> bool:
+        """Note that the link is found replaced; say whether it may be put right now."""
+        if not self.fighting:
+            oldest = self._replaced[0] if len(self._replaced) == FIGHT_COUNT else None
+            if oldest is None or now - oldest > FIGHT_WINDOW:
+                self._replaced.append(now)
+                return True
+            self.fighting = True
+        self._last = now
+        if self.next_try is None:
+            self.next_try = now + self._pause
+            self._pause = min(2 * self._pause, LAST_PAUSE)
+        if now < self.next_try:
+            return False
+        self.next_try = None
+        return True
+
+    def insist(self, now: float) -> None:
+        """Answer at the next look, whatever the pause."""
+        if self.fighting:
+            self.next_try = now
+
+    def quiet_at(self) -> float | None:
+        """When the fight is over if nothing more happens; None without a fight."""
+        return self._last + FIGHT_QUIET if self.fighting else None
+
+    def settle(self, now: float) -> None:
+        """End the fight if it has been quiet for long enough."""
+        if self.fighting and now - self._last >= FIGHT_QUIET:
+            self.end()

@@ -1,0 +1,37 @@
+"""What changed since a follower last asked."""
+
+import asyncio
+from collections.abc import Iterable
+
+
+class Subscription:
+    """The names of links that changed, for one follower.
+
+    However slow it is, it costs no more than a set of names.
+    """
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._news = asyncio.Event()
+        self._ended = False
+
+    def add(self, names: Iterable[str]) -> None:
+        """The links NAMES changed."""
+        self._names.update(names)
+        self._news.set()
+
+    def wake(self) -> None:
+        """Let next() return, so that the follower can see whether anybody still listens."""
+        self._news.set()
+
+    def end(self) -> None:
+        """There is no more to come."""
+        self._ended = True
+        self._news.set()
+
+    async def next(self) -> set[str] | None:
+        """Wait; the names since the last call, possibly none. None: there is no more to come."""
+        await self._news.wait()
+        self._news.clear()
+        names, self._names = self._names, set()
+        return None if self._ended else names

@@ -1,0 +1,130 @@
+"""What goes over the control socket, and what the daemon answers it with.
+
+These classes become the types of the Varlink interface (control.py), field by field.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol, TypedDict
+
+from ovl_linkd.links import keeper
+from ovl_linkd.service.subscription import Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """When a link was last put right, what was found, and the microseconds from event to link."""
+
+    at: str
+    found: str
+    took_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A kept link as the daemon last saw it. Times are RFC 3339 in UTC."""
+
+    name: str
+    path: str
+    target: str
+    state: str
+    actual: str | None
+    target_exists: bool | None
+    since: str
+    reason: str | None
+    remedy: str | None
+    next_try: str | None
+    fighting: bool
+    repairs: int
+    last_repair: Repair | None
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """The process that keeps the links."""
+
+    pid: int
+    version: str
+    since: str
+    config_changed_on_disk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong in a configuration file; line 0 means the file as a whole."""
+
+    file: str
+    line: int
+    column: int
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """Options made shorter, sizes in bytes. ``options`` is empty where they can't fit."""
+
+    strategy: str
+    options: str
+    before: int
+    after: int
+    limit: int
+    layers: int
+    fits: bool
+    reason: str | None
+    remedy: str | None
+
+
+class State(TypedDict):
+    """The daemon and its links."""
+
+    daemon: Daemon
+    links: list[Link]
+
+
+class Refused(Exception):
+    """What Service.reload() raises: the problems found."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(f"{len(problems)} problems")
+        self.problems = problems
+
+
+class Service(Protocol):
+    """What the interface needs of the daemon."""
+
+    def daemon(self) -> Daemon: ...
+
+    def statuses(self, names: Collection[str]) -> list[keeper.Status]: ...
+
+    def wall(self, moment: float) -> str: ...
+
+    def subscribe(self) -> Subscription: ...
+
+    def unsubscribe(self, subscription: Subscription) -> None: ...
+
+    def repair(self, names: list[str], adopt: bool) -> list[keeper.Status]: ...
+
+    def reload(self) -> None: ...
+
+    def rewrite(self, options: str, when: str) -> Rewritten: ...
+
+
+def link(status: keeper.Status, service: Service) -> Link:
+    """STATUS as it goes over the wire."""
+    last = status.last_repair
+    return Link(
+        name=status.link.name,
+        path=status.link.path,
+        target=status.link.target,
+        state=status.state,
+        actual=status.actual,
+        target_exists=status.target_exists,
+        since=service.wall(status.since),
+        reason=status.reason,
+        remedy=status.remedy,
+        next_try=None if status.next_try is None else service.wall(status.next_try),
+        fighting=status.fighting,
+        repairs=status.repairs,
+        last_repair=last and Repair(service.wall(last.at), last.found, round(last.took * 1e6)),
+    )
