@@ -1,5 +1,6 @@
 """`ovl-linkd`: one table of subcommands, each imported only when it is called."""
 
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 from ovl_linkd.errors import UserError
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    from argparse import ArgumentParser, HelpFormatter
 
 #: subcommand -> one line about it; the code is in ovl_linkd.commands.SUBCOMMAND
 COMMANDS = {
@@ -24,18 +25,25 @@ USAGE = 2  # exit code of a wrong call
 
 def parser(name: str) -> "ArgumentParser":
     """The argument parser of the subcommand NAME."""
-    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+    from argparse import ArgumentParser
 
     module = import_module(f"ovl_linkd.commands.{name}")
     made = ArgumentParser(
         prog=f"ovl-linkd {name}",
         description=COMMANDS[name],
         epilog=module.__doc__,
-        formatter_class=RawDescriptionHelpFormatter,
+        formatter_class=_formatter,
     )
     made.add_argument("--config", metavar="FILE", help="read this one configuration file")
     module.arguments(made)
     return made
+
+
+def _formatter(prog: str) -> "HelpFormatter":
+    """With a width given: to find one, argparse imports shutil and with it every compressor."""
+    from argparse import RawDescriptionHelpFormatter
+
+    return RawDescriptionHelpFormatter(prog, width=100)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,8 +69,6 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(name, error)
     except BrokenPipeError:
         # Whoever read our output has seen enough; keep the interpreter from saying so at exit.
-        import os
-
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

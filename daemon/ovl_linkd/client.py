@@ -5,8 +5,11 @@ One call a connection; messages are JSON objects that end in NUL.
 """
 
 import json
+
+# The C part of the socket module is all we need; the rest of it takes as long to import as
+# everything else here together.
+from _socket import AF_UNIX, SOCK_STREAM, socket
 from collections.abc import Iterator
-from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
 
 INTERFACE = "org.ovl-linkd.Control"
@@ -52,24 +55,32 @@ def _replies(
     path: str, method: str, parameters: dict[str, Any], more: bool, timeout: float | None
 ) -> Iterator[dict[str, Any]]:
     request = {"method": f"{INTERFACE}.{method}", "parameters": parameters, "more": more}
-    with socket(AF_UNIX, SOCK_STREAM) as connection:
+    connection = socket(AF_UNIX, SOCK_STREAM)
+    try:
         connection.settimeout(timeout)
-        try:
-            connection.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            raise NotRunning(f"nobody listens at {path}") from None
-        except OSError as error:
-            raise NoAnswer(f"{error.strerror or error}: {path}") from None
-        try:
-            connection.sendall(json.dumps(request).encode() + b"\0")
-            for message in _messages(connection):
-                yield _parameters(message)
-                if not message.get("continues"):
-                    return
-        except TimeoutError:
-            raise NoAnswer(f"the daemon does not answer within {timeout:g} s") from None
-        except OSError as error:
-            raise NoAnswer(f"the connection broke: {error.strerror or error}") from None
+        _connect(connection, path)
+        connection.sendall(json.dumps(request).encode() + b"\0")
+        for message in _messages(connection):
+            yield _parameters(message)
+            if not message.get("continues"):
+                return
+    except TimeoutError:
+        raise NoAnswer(f"the daemon does not answer within {timeout:g} s") from None
+    except OSError as error:
+        raise NoAnswer(f"the connection broke: {error.strerror or error}") from None
+    finally:
+        connection.close()
+
+
+def _connect(connection: socket, path: str) -> None:
+    try:
+        connection.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        raise NotRunning(f"nobody listens at {path}") from None
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise NoAnswer(f"{error.strerror or error}: {path}") from None
 
 
 def _parameters(message: dict[str, Any]) -> dict[str, Any]:

@@ -119,8 +119,7 @@ def _layers(link: Link) -> Json:
     """How many layers TARGET/NNN/fs one mount(2) takes, by the long and by the short name."""
     import os
 
-    from ovl_linkd.overlay.limits import of_this_kernel
-    from ovl_linkd.overlay.shorten import capacity
+    from ovl_linkd.overlay.limits import capacity, of_this_kernel
 
     limits = of_this_kernel()
     return {

@@ -126,11 +126,11 @@ class Control(VarlinkInterface, name=INTERFACE):
         return self._links(self._service.repair(names or [], bool(adopt)))
 
     @varlinkmethod
-    def Reload(self) -> State:
+    async def Reload(self) -> State:
         """Read the configuration anew. If it is faulty, everything stays as it was."""
         self._require_trust()
         try:
-            self._service.reload()
+            await self._service.reload()
         except Refused as error:
             raise ConfigInvalid(problems=cast("Any", error.problems)) from None
         return self._state(self._service.statuses([]))

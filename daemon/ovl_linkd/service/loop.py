@@ -9,14 +9,15 @@ import time
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
-from ovl_linkd import __version__, config, config_files, published
-from ovl_linkd.config import Config
+from ovl_linkd import __version__, config_apart, config_files, published
+from ovl_linkd.config import Config, ConfigError
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.keeper import Change, Keeper, Outcome, Status
 from ovl_linkd.links.watch import Watch
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.shorten import Prefix, plan
 from ovl_linkd.service import control
+from ovl_linkd.service.reading import read_config
 from ovl_linkd.service.report import WINDOW, Report, summary
 from ovl_linkd.service.socket import Connection, ControlSocket, Peer
 from ovl_linkd.service.subscription import Subscription
@@ -25,8 +26,6 @@ from ovl_linkd.service.wire import Daemon, Problem, Refused, Rewritten
 
 MOST_READS = 64  # of events in a row before anything else gets a turn
 GATHER = 0.1  # seconds in which further changes of the mount table are gathered
-
-
 TROUBLE = 1.0  # seconds after an unexpected error until everything is looked at
 
 
@@ -45,12 +44,15 @@ class Service:
         self._report = Report(self._log)
         self._began = clock()
         self._stamp = config_files.stamp(config_file)
-        self._config = config.load(config_file)
+        self._config = config_apart.load(config_file)
         before = published.read() if config_file is None else None
         kept = {link.path: link.target for link in before.links} if before else {}
         self._keeper = Keeper(clock, kept)
         self._watch = _open_watch()
         self._unwatched: set[str] = set()
+        self._said: set[str] = set()
+        self._reloading = asyncio.Lock()
+        self._hangup: asyncio.Task[None] | None = None
         self._subscriptions: set[Subscription] = set()
         self._socket = ControlSocket(self._config.control_socket, self._attach)
         self._timer: asyncio.TimerHandle | None = None
@@ -137,8 +139,9 @@ class Service:
         self._look_at_everything()
         try:
             self._socket.ensure()
+            self._said.discard(self._socket.path)
         except (OSError, UserError) as error:
-            self._log.warning("no control socket, ignoring: %s", error)
+            self._once(self._socket.path, f"no control socket: {error}")
         if self._file is None and published.read() is None:
             self._publish()
         for subscription in self._subscriptions:
@@ -210,24 +213,28 @@ class Service:
             self._log.warning("farm: this version keeps none, ignoring")
 
     def _on_hangup(self) -> None:
+        self._hangup = asyncio.create_task(self._reload_for_nobody())
+
+    async def _reload_for_nobody(self) -> None:
         try:
-            self.reload()
+            await self.reload()
         except Refused:
             pass  # said in the log
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Read the configuration anew; Refused if it is faulty, and nothing changes."""
-        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            self._reload()
-        finally:
-            notify("READY=1", f"STATUS={summary(self._keeper.statuses())}")
+        async with self._reloading:
+            notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            try:
+                await self._reload()
+            finally:
+                notify("READY=1", f"STATUS={summary(self._keeper.statuses())}")
 
-    def _reload(self) -> None:
+    async def _reload(self) -> None:
         stamp = config_files.stamp(self._file)
         try:
-            wanted = config.load(self._file)
-        except config.ConfigError as error:
+            wanted = await read_config(self._file)
+        except ConfigError as error:
             for problem in error.problems:
                 self._log.error("configuration not loaded, everything stays as it was: %s", problem)
             raise Refused([Problem(*found) for found in error.problems]) from None
@@ -301,9 +308,7 @@ class Service:
         try:
             self._socket.open()
         except OSError as error:
-            self._log.error(
-                "no control socket at %s, ignoring: %s", self._socket.path, error.strerror
-            )
+            self._once(self._socket.path, f"no control socket: {error}")
 
     def _publish(self) -> None:
         if self._file is not None:
@@ -311,8 +316,15 @@ class Service:
         links = self._config.links
         try:
             published.write(published.Published(links, self._socket.path, self._stamp))
+            self._said.discard(published.PATH)
         except OSError as error:
-            self._log.warning("can't write %s, ignoring: %s", published.PATH, error.strerror)
+            self._once(published.PATH, f"commands will be slower: {error}")
+
+    def _once(self, thing: str, trouble: str) -> None:
+        """Log a TROUBLE with THING that does not stop a repair, until it has been well again."""
+        if thing not in self._said:
+            self._said.add(thing)
+            self._log.warning("%s, ignoring", trouble)
 
 
 def _open_watch() -> Watch:
