@@ -1,0 +1,21 @@
+"""Short links for long overlay mounts, kept alive.
+
+``shorten(options)`` and ``expand(options)`` are the Python API, ``Plan`` is what they decide.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ovl_linkd.api import Plan, expand, shorten
+
+__version__ = "0.1.0"
+__all__ = ["Plan", "__version__", "expand", "shorten"]
+
+
+def __getattr__(name: str) -> object:
+    # Short-lived commands import this package for every start: what they don't use stays away.
+    if name in ("Plan", "expand", "shorten"):
+        from ovl_linkd import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
