@@ -1,0 +1,55 @@
+"""The Python API: shorten() and expand(), for programs that mount overlays by themselves."""
+
+import os
+from collections.abc import Mapping
+
+from ovl_linkd.overlay import limits as _limits
+from ovl_linkd.overlay import shorten as _shorten
+from ovl_linkd.overlay.options import Malformed
+from ovl_linkd.overlay.shorten import Plan, Prefix
+
+__all__ = ["Malformed", "Plan", "expand", "shorten"]
+
+
+def shorten(
+    options: str | bytes,
+    links: Mapping[str, str] | None = None,
+    *,
+    when: str = "always",
+    limit: int | None = None,
+) -> Plan:
+    """Decide how the OPTIONS of one overlay mount are to be handed to mount(2).
+
+    ``links`` maps each link's path to its target, ``{"/run/ctrdl": "/var/lib/…/snapshots"}``; by
+    default they are those of the daemon or its configuration. ``when``: ``always`` shortens
+    whatever it can, ``needed`` only options that are too long. ``limit``: bytes, by default what
+    mount(2) takes on this machine.
+
+    The Plan's ``options`` are bytes, empty unless it ``fits``. Nothing on disk is looked at: a
+    caller that mounts at once finds a missing link by ENOENT. Raises Malformed, a ValueError, for
+    options that no kernel takes, and UserError where LINKS is None and the configuration is faulty.
+    """
+    of_kernel = _limits.of_this_kernel()
+    return _shorten.plan(os.fsencode(options), _prefixes(links), of_kernel, when, limit=limit)
+
+
+def expand(options: str | bytes, links: Mapping[str, str] | None = None) -> bytes:
+    """Return OPTIONS with the links' targets in place of their paths: shorten() undone.
+
+    For reading and comparing: the result may be longer than mount(2) takes. ``links`` and the
+    errors are those of shorten().
+    """
+    return _shorten.expand(os.fsencode(options), _prefixes(links))
+
+
+def _prefixes(links: Mapping[str, str] | None) -> list[Prefix]:
+    if links is not None:
+        return [
+            Prefix(path, os.fsencode(target), os.fsencode(path)) for path, target in links.items()
+        ]
+    from ovl_linkd import published
+
+    return [
+        Prefix(link.name, os.fsencode(link.target), os.fsencode(link.path))
+        for link in published.known(None).links
+    ]

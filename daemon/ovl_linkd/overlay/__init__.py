@@ -1,0 +1,1 @@
+"""What the kernel understands: the grammar of overlay options, their limits, shorter spellings."""

@@ -1,0 +1,161 @@
+"""The options of an overlay mount as the kernel reads them: bytes, split without losing any.
+
+Sources: fs/overlayfs/params.c (ovl_next_opt, ovl_parse_param_split_lowerdirs, ovl_unescape),
+fs/fs_context.c (vfs_parse_monolithic_sep), security/selinux/hooks.c (selinux_sb_eat_lsm_opts).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# Longer than anything that can be mounted (pages end at 64 KiB), short enough to judge at once.
+MAX_TEXT = 1 << 20
+
+# How a path is spelt in an option's value.
+LIST = 0  # separated by colons; each is unescaped
+PATH = 1  # one path, unescaped
+RAW = 2  # one path, taken as it stands
+
+SPELLING = {
+    b"lowerdir": LIST,
+    b"upperdir": PATH,
+    b"workdir": PATH,
+    b"lowerdir+": RAW,
+    b"datadir+": RAW,
+}
+
+_LSM = (
+    *(b"context=", b"fscontext=", b"defcontext=", b"rootcontext="),
+    *(b"smackfsdef=", b"smackfsdefault=", b"smackfsfloor=", b"smackfshat="),
+    *(b"smackfsroot=", b"smackfstransmute="),
+)
+_OPTION = re.compile(rb"(?:[^\\,]+|\\.)*", re.DOTALL)
+# SELinux takes its options out before the overlay splits: quotes hide commas, backslashes nothing.
+_LSM_OPTION = re.compile(rb'(?:[^",]+|"[^"]*(?:"|\Z))*')
+_LAYER = re.compile(rb"(?:[^\\:]+|\\.)+", re.DOTALL)
+_LAYER_OR_COLONS = re.compile(rb"(?:[^\\:]+|\\.)+|:+", re.DOTALL)
+
+
+class Malformed(ValueError):
+    """Options that the kernel refuses whatever lies on disk: ``what`` is wrong, ``hint`` helps."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+class Options(NamedTuple):
+    """The options of one overlay mount.
+
+    ``parts``: each option as it stands, without the commas between; empty ones are kept.
+    ``layers``: how many lower layers the kernel will count, data layers included.
+    """
+
+    parts: tuple[bytes, ...]
+    layers: int
+
+    def format(self) -> bytes:
+        """Return the text that was parsed, byte for byte."""
+        return b",".join(self.parts)
+
+    def items(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Yield each option's name and value; the value of one without ``=`` is None."""
+        for part in self.parts:
+            name, equals, value = part.partition(b"=")
+            yield name, value if equals else None
+
+
+def parse(text: bytes) -> Options:
+    """Split TEXT, the options of one overlay mount, as mount(2) takes them.
+
+    ``parse(text).format() == text`` always. What is not understood stays as it is. Raises
+    Malformed where no kernel would take them; the number of layers and the length of the text
+    are for plan() to judge.
+    """
+    if len(text) > MAX_TEXT:
+        raise Malformed(
+            f"{len(text):,} bytes of options, more than any kernel takes",
+            f"at most {MAX_TEXT:,} bytes are looked at; is this the right file?",
+        )
+    if b"\0" in text:
+        where = text.index(b"\0")
+        raise Malformed(f"a NUL byte at offset {where:,}", "options are text that ends at a NUL")
+    plain = b"\\" not in text and b'"' not in text
+    parts = tuple(text.split(b",") if plain else _split(text))
+    return Options(parts, _count_layers(parts))
+
+
+def layers_of(value: bytes) -> list[bytes]:
+    """Return the layers in the value of a ``lowerdir=``, first on top, escapes kept."""
+    return _LAYER.findall(value)
+
+
+def layers_and_colons(value: bytes) -> list[bytes]:
+    """Return the layers in VALUE and the runs of colons between them: joined they are VALUE."""
+    return _LAYER_OR_COLONS.findall(value)
+
+
+def _split(text: bytes) -> Iterator[bytes]:
+    start = 0
+    while True:
+        match = (_LSM_OPTION if text.startswith(_LSM, start) else _OPTION).match(text, start)
+        end = match.end() if match else start
+        yield text[start:end]
+        if end == len(text):
+            return
+        if text[end] != 0x2C:
+            raise Malformed(
+                "a lone backslash at the end",
+                r"a backslash escapes the byte after it; one backslash is spelt \\",
+            )
+        start = end + 1
+
+
+def _count_layers(parts: tuple[bytes, ...]) -> int:
+    """Count as the kernel does: the last ``lowerdir=`` wins, each ``lowerdir+=`` adds one."""
+    layers = 0
+    emptied = False
+    for part in parts:
+        if part.startswith(b"lowerdir="):
+            layers = _layers_in(part[9:])
+            emptied = not layers
+        elif part.startswith((b"lowerdir+=", b"datadir+=")):
+            layers += 1
+            if part in (b"lowerdir+=", b"datadir+="):
+                raise Malformed(f"an empty layer: {part.decode()}", "name a directory, or drop it")
+    if emptied and not layers:
+        raise Malformed("lowerdir= is empty", "an overlay needs at least one lower layer")
+    return layers
+
+
+def _layers_in(value: bytes) -> int:
+    if not value:
+        return 0
+    if value[0] == 0x3A:
+        raise Malformed(
+            "an empty layer at the start of lowerdir=",
+            "layers can't be appended with a leading colon; name them all, or use lowerdir+=",
+        )
+    if b"\\" not in value and b"::" not in value and value[-1] != 0x3A:
+        return value.count(b":") + 1
+    return _count_carefully(layers_and_colons(value))
+
+
+def _count_carefully(tokens: list[bytes]) -> int:
+    if tokens[-1].startswith(b":"):
+        raise Malformed("an empty layer at the end of lowerdir=", "take the last colon away")
+    data = False
+    for colons in tokens[1::2]:
+        if len(colons) > 2:
+            raise Malformed(
+                f"an empty layer in lowerdir=: {len(colons)} colons in a row",
+                "one colon separates layers, two begin a data-only layer",
+            )
+        if data and len(colons) == 1:
+            raise Malformed(
+                "a regular layer after a data-only layer in lowerdir=",
+                "put the layers that follow '::' last",
+            )
+        data = len(colons) == 2
+    return len(tokens) // 2 + 1

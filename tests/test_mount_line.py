@@ -1,0 +1,216 @@
+"""mount(8) lines: paths change, all else stays, and what only a shell knows is not guessed."""
+
+import pytest
+
+from ovl_linkd.formats import mount_line
+from ovl_linkd.overlay.limits import of_this_kernel
+from ovl_linkd.overlay.options import Malformed
+from ovl_linkd.overlay.shorten import Prefix
+
+STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+LINKS = [Prefix("ctrdl", STORE, b"/run/ctrdl"), Prefix("odd", b"/srv/it's $5", b"/o")]
+LIMITS = of_this_kernel(4096)
+
+
+def rewritten(line: bytes, *, by_value: bool = False) -> bytes:
+    """STORE is spelt as an @ in these lines."""
+    return mount_line.rewrite(line.replace(b"@", STORE), LINKS, LIMITS, by_value=by_value).text
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        # As ctr snapshots mounts prints it.
+        (
+            b"mount -t overlay overlay /t -o index=off,lowerdir=@/2/fs:@/1/fs",
+            b"mount -t overlay overlay /t -o index=off,lowerdir=/run/ctrdl/2/fs:/run/ctrdl/1/fs",
+        ),
+        (b"mount -toverlay o -olowerdir=@/1 /t", b"mount -toverlay o -olowerdir=/run/ctrdl/1 /t"),
+        (
+            b"mount --types overlay o --options lowerdir=@/1 /t",
+            b"mount --types overlay o --options lowerdir=/run/ctrdl/1 /t",
+        ),
+        (
+            b"mount --types=overlay --options=lowerdir=@/1 o /t",
+            b"mount --types=overlay --options=lowerdir=/run/ctrdl/1 o /t",
+        ),
+        (b"mount --type overlay -o lowerdir=@ o", b"mount --type overlay -o lowerdir=/run/ctrdl o"),
+        (b"mount -vto overlay lowerdir=@/1", None),
+        (b"mount -vt overlay -no lowerdir=@/1", b"mount -vt overlay -no lowerdir=/run/ctrdl/1"),
+        (
+            b"mount -t overlay -o ro -o lowerdir=@/1:/b -o upperdir=@/2 o /t",
+            b"mount -t overlay -o ro -o lowerdir=/run/ctrdl/1:/b -o upperdir=/run/ctrdl/2 o /t",
+        ),
+        (
+            b"sudo -n /usr/bin/mount -t overlay o /t -o 'lowerdir=@/1'",
+            b"sudo -n /usr/bin/mount -t overlay o /t -o 'lowerdir=/run/ctrdl/1'",
+        ),
+    ],
+)  # fmt: skip
+def test_options_are_found_wherever_mount_finds_them(line: bytes, expected: bytes | None) -> None:
+    assert rewritten(line) == (expected or line).replace(b"@", STORE)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        (b"'lowerdir=@/1:/b'", b"'lowerdir=/run/ctrdl/1:/b'"),
+        (b'"lowerdir=@/1:/b"', b'"lowerdir=/run/ctrdl/1:/b"'),
+        (b"lowerdir='@/1':/b\\ c", b"lowerdir='/run/ctrdl/1':/b\\ c"),
+        (b'lowerdir="@"/1', b'lowerdir="/run/ctrdl"/1'),
+        (b"lower\\dir=@/1", b"lower\\dir=/run/ctrdl/1"),
+        (b"low'erdir=@'/1", b"low'erdir=/run/ctrdl'/1"),
+        (b"lowerdir=/a:\\\n@/1", b"lowerdir=/a:\\\n/run/ctrdl/1"),
+        (b"context=\\\"u:r:t:s0:c1,c2\\\",lowerdir=@/1",
+         b"context=\\\"u:r:t:s0:c1,c2\\\",lowerdir=/run/ctrdl/1"),
+        # The quoting changes within the target: the word is quoted anew, as a whole.
+        (b"lowerdir=/var\"/lib\"/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1",
+         b"'lowerdir=/run/ctrdl/1'"),
+        (b"lowerdir=/srv/it\\'s\\ \\$5/1", b"lowerdir=/o/1"),
+        (b"\"lowerdir=/srv/it's \\$5/1\"", b'"lowerdir=/o/1"'),
+    ],
+)  # fmt: skip
+def test_the_quoting_of_what_changes_is_kept(word: bytes, expected: bytes) -> None:
+    line = b"mount -t overlay overlay -o %b /target"
+    assert rewritten(line % word) == line % expected
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        (b"lowerdir=/o/1", b"lowerdir=/srv/it\\'s\\ \\$5/1"),
+        (b'"lowerdir=/o/1"', b'"lowerdir=/srv/it\'s \\$5/1"'),
+        (b"'lowerdir=/o/1'", b"'lowerdir=/srv/it'\\''s $5/1'"),
+    ],
+)
+def test_expand_quotes_what_the_shell_would_take_for_itself(word: bytes, expected: bytes) -> None:
+    line = b"mount -t overlay overlay -o %b /target"
+    assert mount_line.expand(line % word, LINKS) == line % expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\n\n  \n",
+        b"# mount -t overlay o -o lowerdir=@/1 /t\n",
+        b"mount /dev/sda1 /mnt -o ro\n",
+        b"mount -t ext4 -o lowerdir=@/1 a b",
+        b"umount -t overlay /t; findmnt -t overlay -o lowerdir=@/1",
+        b"fuse-overlayfs -o lowerdir=@/1 /t",
+        b"mount -t overlay overlay /t",
+        b"mount -t overlay -- o -o lowerdir=@/1",
+        b'echo "mount -t overlay -o lowerdir=@/1"',
+    ],
+)
+def test_what_is_no_overlay_mount_passes_byte_for_byte(text: bytes) -> None:
+    assert rewritten(text) == text.replace(b"@", STORE)
+
+
+def test_a_script_keeps_everything_but_its_layers() -> None:
+    script = (
+        b"#!/bin/sh\nset -e   # stop at once\n\n"
+        b'T="$1"\nif mount -t overlay overlay -o lowerdir=@/1:@/2 "$T" 2>&1; then\n'
+        b"\techo 'done; really' > /dev/null\nfi\n"
+        b"mount --bind /a /b && mount -t overlay \\\n  -o 'lowerdir=@/3' o /c || exit 1\n"
+    )
+    result = mount_line.rewrite(script.replace(b"@", STORE), LINKS, LIMITS)
+    assert result.text == script.replace(b"@", b"/run/ctrdl")
+    assert [plan.layers for plan in result.plans] == [2, 1]
+    assert mount_line.expand(result.text, LINKS) == script.replace(b"@", STORE)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"mount -t overlay o /t -o lowerdir=$LOWER", r"\$LOWER"),
+        (b'mount -t overlay o /t -o "lowerdir=${LOWER}:/b"', r"\$\{LOWER\}"),
+        (b"mount -t overlay o /t -o lowerdir=$(layers)", r"\$\("),
+        (b"mount -t overlay o /t -o lowerdir=`layers`", "`"),
+        (b"mount -t overlay o /t -o lowerdir=/a/*", r"\*"),
+        (b"mount -t overlay o /t -o lowerdir=/a/{1,2}", r"\{"),
+        (b"mount -t $TYPE o /t -o lowerdir=/a", r"\$TYPE"),
+        (b"mount -t overlay o /t $OPTIONS", r"\$OPTIONS"),
+        (b"chroot /x mount -t overlay o /t -o lowerdir=/a", "chroot"),
+        (b"sudo nsenter -t 1 -m mount -t overlay o /t -o lowerdir=/a", "sudo"),
+        (b"mount -t overlay o /t -o 'lowerdir=/a", "quote"),
+        (b"mount -t overlay o /t -o lowerdir=/a::::/b", "4 colons"),
+        (b"mount -t overlay o /t -o lowerdir=/a\0", "NUL"),
+    ],
+)
+def test_a_line_that_cannot_be_known_is_reported_with_its_number(line: bytes, says: str) -> None:
+    with pytest.raises(Malformed, match=says) as caught:
+        mount_line.rewrite(b"# first\n\n" + line, LINKS, LIMITS)
+    assert "NUL" in says or caught.value.what.startswith("line 3: ")
+    assert caught.value.hint
+
+
+def test_what_a_shell_knows_may_stand_where_no_options_are() -> None:
+    line = b'mount -t overlay overlay -o lowerdir=%b/1 "$TARGET"'
+    assert rewritten(line % STORE) == line % b"/run/ctrdl"
+
+
+def layers(count: int, root: bytes) -> bytes:
+    return b":".join(b"%b/%d/fs" % (root, 100 + at) for at in range(count))
+
+
+@pytest.mark.parametrize(
+    ("before", "forced"),
+    [
+        (b"", b"LIBMOUNT_FORCE_MOUNT2=always "),
+        (b"sudo ", b"sudo LIBMOUNT_FORCE_MOUNT2=always "),
+        (b"sudo -n -u root ", b"sudo -n -u root LIBMOUNT_FORCE_MOUNT2=always "),
+        (b"LC_ALL=C ", b"LC_ALL=C LIBMOUNT_FORCE_MOUNT2=always "),
+        (b"env -i ", b"env -i LIBMOUNT_FORCE_MOUNT2=always "),
+        (b"doas ", b"doas env LIBMOUNT_FORCE_MOUNT2=always "),
+        (b"exec ", b"exec env LIBMOUNT_FORCE_MOUNT2=always "),
+        (b"LIBMOUNT_FORCE_MOUNT2=always ", b"LIBMOUNT_FORCE_MOUNT2=always "),
+        (b"true; ", b"true; LIBMOUNT_FORCE_MOUNT2=always "),
+        (b"if ! ", b"if ! LIBMOUNT_FORCE_MOUNT2=always "),
+    ],
+)
+def test_a_mount_that_takes_255_bytes_is_told_to_use_mount2(before: bytes, forced: bytes) -> None:
+    """From util-linux 2.39 on, 4 containerd-length layers failed with `wrong fs type`."""
+    line = b"mount -t overlay o /t -o lowerdir=%b"
+    result = rewritten(before + line % layers(128, STORE), by_value=True)
+    assert result == forced + line % layers(128, b"/run/ctrdl")
+    assert rewritten(before + line % layers(128, STORE)) == before + line % layers(
+        128, b"/run/ctrdl"
+    )
+
+
+def test_255_bytes_a_value_need_no_help() -> None:
+    line = b"mount -t overlay o /t -o lowerdir=%b,upperdir=/u"
+    result = mount_line.rewrite(line % layers(14, STORE), LINKS, LIMITS, by_value=True)
+    assert result.text == line % layers(14, b"/run/ctrdl")
+    plan = result.plans[0]
+    assert (plan.before, plan.after, plan.limit, plan.limit_of) == (1063, 251, 255, "fsconfig(2)")
+    assert rewritten(line % layers(15, STORE), by_value=True).startswith(b"LIBMOUNT_")
+
+
+def test_added_layers_pass_by_fsconfig_however_many_bytes_they_are() -> None:
+    """127 layers, 11 KB: each is a value of its own."""
+    options = b",".join(b"lowerdir+=%b/%d/fs" % (b"/not/under/a/link" * 4, at) for at in range(127))
+    line = b"mount -t overlay o /t -o " + options
+    assert len(line) > 9000
+    assert rewritten(line, by_value=True) == line
+    assert rewritten(line) == b""
+
+
+def test_when_needed_a_line_that_works_stays() -> None:
+    def when_needed(count: int) -> bytes:
+        line = b"mount -t overlay o /t -o lowerdir=%b" % layers(count, STORE)
+        return mount_line.rewrite(line, LINKS, LIMITS, "needed", by_value=True).text
+
+    assert STORE in when_needed(3)
+    assert b"/run/ctrdl" in when_needed(4)
+
+
+@pytest.mark.parametrize("by_value", [False, True])
+def test_one_mount_that_cannot_fit_keeps_all_lines_back(by_value: bool) -> None:
+    text = b"mount -t overlay o /a -o lowerdir=/x\nmount -t overlay o /b -o lowerdir=%b\n"
+    result = mount_line.rewrite(text % layers(300, STORE), LINKS, LIMITS, by_value=by_value)
+    assert result.text == b""
+    assert [plan.fits for plan in result.plans] == [True, False]
+    assert result.plans[1].reason is not None
+    assert "mount(2) takes 4,095" in result.plans[1].reason

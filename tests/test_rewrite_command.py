@@ -1,0 +1,257 @@
+"""`ovl-linkd rewrite` as it is called: what goes to which stream, and the exit code."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import ovl_linkd
+from ovl_linkd.overlay.limits import of_this_kernel
+
+DAEMON = str(Path(ovl_linkd.__file__).parents[1])
+LIMIT = of_this_kernel().mount
+ONE_MIB = 1 << 20
+
+
+class World:
+    """A store with a name as long as containerd's, a link to it and a configuration of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = directory / "io.containerd.snapshotter.v1.overlayfs" / "snapshots"
+        self.store.mkdir(parents=True)
+        self.link = directory / "l"
+        self.link.symlink_to(self.store)
+        self.config = directory / "config.yaml"
+        # Anybody may write into the temporary directory above.
+        self.config.write_text(
+            f"links:\n  l:\n    path: {self.link}\n    target: {self.store}\n"
+            "    allow-unsafe-parent: true\n"
+        )
+        self.config.chmod(0o644)
+        self.commands = directory / "bin"
+        self.commands.mkdir()
+
+    def mount_says(self, version: str) -> None:
+        """Put a mount(8) in front that gives this answer to --version."""
+        command = self.commands / "mount"
+        command.write_text(f"#!/bin/sh\necho 'mount from util-linux {version}'\n")
+        command.chmod(0o755)
+
+    def rewrite(
+        self, *arguments: str | bytes, given: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        path = f"{self.commands}:{os.environ['PATH']}"
+        return subprocess.run(
+            [sys.executable, "-m", "ovl_linkd", "rewrite", "--config", self.config, *arguments],
+            input=given,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": DAEMON, "PATH": path},
+            check=False,
+        )
+
+    def options(self, layers: int, by: Path | None = None) -> bytes:
+        root = os.fsencode(by or self.store)
+        return b"lowerdir=" + b":".join(b"%b/%d/fs" % (root, at) for at in range(layers))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def refused(done: subprocess.CompletedProcess[bytes], code: int, *says: str) -> None:
+    """One clear line, a hint, an empty standard output."""
+    assert done.returncode == code
+    assert done.stdout == b""
+    lines = done.stderr.decode().splitlines()
+    assert lines[0].startswith("ovl-linkd rewrite: ")
+    assert lines[1].startswith("  hint: ")
+    assert len(lines) == 2
+    for each in says:
+        assert each in done.stderr.decode()
+
+
+def test_the_argument_is_shortened(world: World) -> None:
+    done = world.rewrite(world.options(40))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == world.options(40, world.link) + b"\n"
+
+
+def test_standard_input_is_shortened_and_expanded_again(world: World) -> None:
+    given = world.options(40) + b",comment=\xff\xfe"
+    short = world.rewrite(given=given + b"\n")
+    assert short.stdout == world.options(40, world.link) + b",comment=\xff\xfe\n"
+    assert world.rewrite("--expand", given=short.stdout).stdout == given + b"\n"
+
+
+def test_an_argument_need_not_be_utf_8(world: World) -> None:
+    given = os.fsencode(world.store) + b"/\xff\xfe"
+    done = world.rewrite(b"lowerdir=" + given)
+    assert done.stdout == b"lowerdir=" + os.fsencode(world.link) + b"/\xff\xfe\n"
+
+
+def test_json_is_the_contract(world: World) -> None:
+    given = world.options(40)
+    done = world.rewrite("--json", given)
+    short = world.options(40, world.link)
+    assert json.loads(done.stdout) == {
+        "schema_version": 1,
+        "strategy": "link",
+        "options": short.decode(),
+        "bytes": {
+            "before": len(given),
+            "after": len(short),
+            "limit": LIMIT,
+            "limit_of": "mount(2)",
+        },
+        "layers": 40,
+        "fits": True,
+    }
+
+
+def test_when_needed_leaves_short_options_alone_and_needs_no_link(world: World) -> None:
+    world.link.unlink()
+    given = world.options(2)
+    done = world.rewrite("--when", "needed", given)
+    assert (done.returncode, done.stdout) == (0, given + b"\n")
+
+
+@pytest.mark.parametrize("form", ["raw", "mount"])
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_what_cannot_fit_is_not_printed(world: World, form: str, extra: list[str]) -> None:
+    line = b"mount -t overlay o /t -o " if form == "mount" else b""
+    given = line + b"lowerdir=" + b":".join([b"/not/under/the/link"] * (LIMIT // 20 + 1))
+    refused(world.rewrite("--as", form, *extra, given=given), 1, "too long", "layers would fit")
+
+
+def test_more_than_500_layers_are_refused(world: World) -> None:
+    refused(
+        world.rewrite(b"lowerdir=" + b":".join([b"/a"] * 512)),
+        1,
+        "512 lower layers, the kernel takes 500",
+    )
+
+
+def test_a_link_that_is_not_there_is_not_handed_out(world: World) -> None:
+    world.link.unlink()
+    refused(world.rewrite(world.options(2)), 1, "link l is missing", "ovl-linkd status")
+
+
+def test_a_link_that_leads_elsewhere_is_not_handed_out(world: World) -> None:
+    """The short name would mean other layers: the one thing that must never happen."""
+    world.link.unlink()
+    world.link.symlink_to("/tmp")
+    refused(world.rewrite(world.options(2)), 1, "link l is wrong", "/tmp")
+
+
+def test_a_link_that_a_directory_took_is_not_handed_out_and_the_directory_stays(
+    world: World,
+) -> None:
+    world.link.unlink()
+    world.link.mkdir()
+    (world.link / "file").write_text("kept")
+    refused(world.rewrite(world.options(2)), 1, "link l is blocked")
+    assert (world.link / "file").read_text() == "kept"
+
+
+def test_a_link_to_nothing_is_not_handed_out(world: World) -> None:
+    world.store.rmdir()
+    refused(world.rewrite(world.options(2)), 1, "link l is dangling")
+
+
+def test_only_the_links_that_are_used_must_be_healthy(world: World) -> None:
+    world.link.unlink()
+    assert world.rewrite("lowerdir=/a:/b").stdout == b"lowerdir=/a:/b\n"
+    short = world.options(1, world.link)
+    assert world.rewrite("--expand", short).stdout == world.options(1) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (b"lowerdir=/a\\", "lone backslash"),
+        (b"lowerdir=/a:", "empty layer"),
+        (b"lowerdir=/a:::/b", "empty layer"),
+        (b"lowerdir=", "lowerdir= is empty"),
+        (b"lowerdir=/a\0/b", "NUL byte"),
+        (b"x" * (ONE_MIB + 2), "1,048,576 bytes"),
+    ],
+)
+@pytest.mark.parametrize("extra", [[], ["--expand"]])
+def test_malformed_options_exit_2(world: World, given: bytes, says: str, extra: list[str]) -> None:
+    refused(world.rewrite(*extra, given=given), 2, says)
+
+
+def test_ten_megabytes_are_refused_at_once(world: World) -> None:
+    before = time.monotonic()
+    refused(world.rewrite(given=b"lowerdir=" + b"/a:" * 3_400_000), 2, "1,048,576")
+    assert time.monotonic() - before < 5
+
+
+def test_the_longest_text_that_is_read_is_judged(world: World) -> None:
+    """One byte less than too much, and a newline: read whole, and too long for mount(2)."""
+    given = b"lowerdir=/" + b"a" * (ONE_MIB - 10)
+    refused(world.rewrite(given=given + b"\n"), 1, "1,048,576 bytes, mount(2) takes")
+
+
+def test_expand_says_that_the_long_form_is_for_reading(world: World) -> None:
+    layers = LIMIT // len(os.fsencode(world.store))
+    done = world.rewrite("--expand", world.options(layers, world.link))
+    assert done.stdout == world.options(layers) + b"\n"
+    assert len(done.stdout) > LIMIT
+    assert done.stderr.decode().endswith("for reading, not for mounting\n")
+
+
+def test_expand_prints_no_json(world: World) -> None:
+    refused(world.rewrite("--expand", "--json", "lowerdir=/a"), 2, "--json")
+
+
+def test_a_named_configuration_that_is_missing_is_an_error(world: World) -> None:
+    world.config.unlink()
+    done = world.rewrite("lowerdir=/a:/b")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"Traceback" not in done.stderr
+    assert os.fsencode(world.config) in done.stderr
+
+
+def test_a_mount_line_keeps_its_form(world: World) -> None:
+    world.mount_says("2.38.1 (libmount 2.38.1: selinux, smack, btrfs, debug)")
+    line = b"mount -t overlay overlay /target -o 'index=off,%b' # mine"
+    done = world.rewrite("--as", "mount", line % world.options(30))
+    assert done.stdout == line % world.options(30, world.link) + b"\n"
+    back = world.rewrite("--as", "mount", "--expand", given=done.stdout)
+    assert back.stdout == line % world.options(30) + b"\n"
+
+
+def test_a_mount_line_is_judged_by_the_mount_in_use(world: World) -> None:
+    """util-linux 2.39 and later gave `wrong fs type` for what 2.38 mounted."""
+    line = b"mount -t overlay overlay /target -o %b"
+    short = line % world.options(30, world.link)
+    world.mount_says("2.41 (libmount 2.41.0: selinux, idmapping, fd-based-mount, statx)")
+    done = world.rewrite("--as", "mount", line % world.options(30))
+    assert done.stdout == b"LIBMOUNT_FORCE_MOUNT2=always " + short + b"\n"
+    world.mount_says("2.38.1 (libmount 2.38.1: selinux, smack, btrfs, debug)")
+    assert world.rewrite("--as", "mount", line % world.options(30)).stdout == short + b"\n"
+
+
+def test_a_mount_line_as_json_carries_the_line(world: World) -> None:
+    world.mount_says("2.38.1 (libmount 2.38.1)")
+    line = b"mount -t overlay overlay /target -o %b"
+    done = world.rewrite("--as", "mount", "--json", line % world.options(2))
+    shown = json.loads(done.stdout)
+    assert shown["options"].encode() == world.options(2, world.link)
+    assert shown["lines"].encode() == line % world.options(2, world.link)
+
+
+def test_a_mount_line_that_only_a_shell_knows_is_reported(world: World) -> None:
+    done = world.rewrite("--as", "mount", "mount -t overlay o /t -o lowerdir=$LOWER")
+    refused(done, 2, "line 1: only the shell knows what $LOWER stands for")
+
+
+def test_an_unknown_format_is_a_usage_error(world: World) -> None:
+    done = world.rewrite("--as", "toml", "lowerdir=/a")
+    assert (done.returncode, done.stdout) == (2, b"")

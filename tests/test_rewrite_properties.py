@@ -1,0 +1,187 @@
+"""What must hold for any options and any links: rewriting never changes which directories meet."""
+
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from ovl_linkd.formats import mount_line
+from ovl_linkd.overlay.limits import Limits, of_this_kernel
+from ovl_linkd.overlay.options import LIST, PATH, RAW, Malformed, parse
+from ovl_linkd.overlay.prefixes import (
+    Prefix,
+    shorten_each,
+    shorten_value,
+    table,
+)
+from ovl_linkd.overlay.shorten import expand, plan, shortened
+from tests import kernel_grammar
+
+LIMITS = of_this_kernel(4096)
+# Small enough that most examples can't fit.
+TINY = Limits(mount=60, fsconfig=20, layers=5, mountinfo=65_000)
+
+# Names that nest, begin alike, need escapes or are no text at all.
+NAMES = st.sampled_from(
+    [b"a", b"ab", b"b", b"a:b", b"c,d", b"e\\f", b'"', b"\xff\xfe", b"..", b" "]
+)
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda names: b"/" + b"/".join(names))
+# Short paths lie where no target and no layer does, but may nest in each other.
+SHORTS = st.sampled_from([b"/s", b"/s/x", b"/s/y", b"/t", b"/run/long/s", b"/s/x/z"])
+LINKS = st.lists(st.tuples(PATHS, SHORTS), max_size=4, unique_by=lambda link: link[1]).map(
+    lambda links: [Prefix(f"l{at}", old, new) for at, (old, new) in enumerate(links)]
+)
+
+
+def in_option(path: bytes, kind: int) -> bytes:
+    """A path as an option spells it, trailing slashes and all."""
+    if kind == RAW:
+        return b"relative" if b"," in path or path.endswith(b"\\") else path
+    special = b"\\,:" if kind == LIST else b"\\,"
+    return b"".join(b"\\%c" % byte if byte in special else b"%c" % byte for byte in path)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[bytes, list[Prefix]]:
+    """Options of which most paths lie under some link's target, in any spelling."""
+    links = draw(LINKS)
+    roots = [link.target for link in links] + [b"", b"/a"]
+    rest = st.sampled_from([b"", b"/", b"/1/fs", b"//1", b"/../x", b"x", b"/\\q"])
+    paths = st.tuples(st.sampled_from(roots), rest).map(b"".join).filter(bool)
+
+    def spelt(kind: int) -> st.SearchStrategy[bytes]:
+        return paths.map(lambda path: in_option(path, kind))
+
+    lower = st.lists(spelt(LIST), min_size=1, max_size=6).map(b":".join)
+    options = st.one_of(
+        lower.map(lambda value: b"lowerdir=" + value),
+        spelt(RAW).map(lambda value: b"lowerdir+=" + value),
+        spelt(RAW).map(lambda value: b"datadir+=" + value),
+        spelt(PATH).map(lambda value: b"upperdir=" + value),
+        spelt(PATH).map(lambda value: b"workdir=" + value),
+        spelt(PATH).map(lambda value: b"other=" + value),
+        st.sampled_from([b"rw", b"", b"lowerdir", b"index=off", b"redirect_dir=on"]),
+    )
+    text = b",".join(draw(st.lists(options, max_size=6)))
+    try:
+        parse(text)
+    except Malformed:
+        assume(False)
+    return text, links
+
+
+def names_a_short_path(text: bytes, links: list[Prefix]) -> bool:
+    mount = kernel_grammar.read(text)
+    paths = [*mount.lower, mount.upper or b"", mount.work or b""]
+    return any(
+        path == link.short or path.startswith(link.short + b"/") for path in paths for link in links
+    )
+
+
+def resolved(text: bytes, links: list[Prefix]) -> kernel_grammar.Mount:
+    """The mount, each path with the one link followed through which it goes."""
+    mount = kernel_grammar.read(text)
+
+    def follow(path: bytes) -> bytes:
+        for link in sorted(links, key=lambda link: -len(link.short)):
+            if path == link.short or path.startswith(link.short + b"/"):
+                return link.target + path[len(link.short) :]
+        return path
+
+    return mount._replace(
+        lower=tuple(map(follow, mount.lower)),
+        upper=None if mount.upper is None else follow(mount.upper),
+        work=None if mount.work is None else follow(mount.work),
+    )
+
+
+@given(situations())
+def test_expand_undoes_what_shortening_did(situation: tuple[bytes, list[Prefix]]) -> None:
+    text, links = situation
+    assume(not names_a_short_path(text, links))
+    assert expand(shortened(parse(text), links).format(), links) == text
+
+
+@given(situations())
+@example((b"lowerdir=/a/1:/a:/a:/a/2", [Prefix("l", b"/a", b"/")]))
+@example((b"lowerdir=/ab/1:/ab:/ab:/ab", [Prefix("l", b"/ab", b"/s")]))
+def test_the_same_directories_in_the_same_order(situation: tuple[bytes, list[Prefix]]) -> None:
+    text, links = situation
+    assume(not names_a_short_path(text, links))
+    short = shortened(parse(text), links).format()
+    assert resolved(short, links) == kernel_grammar.read(text)
+    assert len(short) <= len(text)
+    assert parse(short).layers == parse(text).layers
+
+
+@given(situations())
+def test_the_quick_way_and_the_careful_one_agree(situation: tuple[bytes, list[Prefix]]) -> None:
+    text, links = situation
+    pairs = table(links, LIST)
+    for name, value in parse(text).items():
+        if name == b"lowerdir" and value:
+            quick: dict[str, int] = {}
+            careful: dict[str, int] = {}
+            assert shorten_value(value, LIST, pairs, quick) == shorten_each(value, pairs, careful)
+            assert quick == careful
+
+
+@given(situations(), st.sampled_from(["always", "needed"]), st.sampled_from([LIMITS, TINY]))
+def test_nothing_that_is_too_long_is_handed_out(
+    situation: tuple[bytes, list[Prefix]], when: str, limits: Limits
+) -> None:
+    text, links = situation
+    decided = plan(text, links, limits, when)
+    assert len(decided.options) <= limits.mount
+    assert decided.before == len(text)
+    if decided.fits:
+        assert decided.after == len(decided.options) <= decided.limit
+        assert decided.layers <= limits.layers
+        assert decided.reason is decided.remedy is None
+        assert (decided.strategy == "link") == bool(decided.links) == (decided.options != text)
+    else:
+        assert decided.options == b""
+        assert decided.reason
+        assert decided.remedy
+    if when == "needed" and len(text) <= limits.mount and decided.fits:
+        assert decided.options == text
+
+
+@given(situations())
+def test_the_order_of_the_links_decides_nothing_but_ties(
+    situation: tuple[bytes, list[Prefix]],
+) -> None:
+    text, links = situation
+    once = shortened(parse(text), links).format()
+    assert once == shortened(parse(text), links).format()
+    assume(len({link.target for link in links}) == len(links))
+    assert len(once) == len(shortened(parse(text), links[::-1]).format())
+
+
+@given(situations(), st.sampled_from(["'", '"', ""]), st.booleans())
+def test_a_mount_line_says_the_same_as_its_options(
+    situation: tuple[bytes, list[Prefix]], quote: str, by_value: bool
+) -> None:
+    """Through any quoting, the shell hands mount(8) what plan() would have handed to mount(2)."""
+    text, links = situation
+    assume(not names_a_short_path(text, links))
+    line = b"mount -t overlay overlay -o " + in_shell(text, quote) + b" /target # kept\n"
+    rewritten = mount_line.rewrite(line, links, LIMITS, by_value=by_value)
+    assert rewritten.plans[0].options == shortened(parse(text), links).format()
+    words = words_of(rewritten.text)
+    assert words[4:] == [b"-o", rewritten.plans[0].options, b"/target"]
+    assert rewritten.text.endswith(b" /target # kept\n")
+    assert words_of(mount_line.expand(rewritten.text, links))[5] == text
+
+
+def in_shell(value: bytes, quote: str) -> bytes:
+    if quote == "'":
+        return b"'" + value.replace(b"'", b"'\\''") + b"'"
+    special = b'$`"\\' if quote else b" \t$`\"\\'*?[{~#;&|()<>"
+    escaped = b"".join(b"\\%c" % byte if byte in special else b"%c" % byte for byte in value)
+    return b'"' + escaped + b'"' if quote or not value else escaped
+
+
+def words_of(line: bytes) -> list[bytes]:
+    """Split as a shell does: Python's own reader, on the one-to-one characters of Latin-1."""
+    import shlex
+
+    return [word.encode("latin-1") for word in shlex.split(line.decode("latin-1"), comments=True)]

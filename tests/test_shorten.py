@@ -1,0 +1,331 @@
+"""plan(): what is handed on, what is refused, and what would help."""
+
+import pytest
+
+from ovl_linkd import expand as api_expand
+from ovl_linkd import shorten as api_shorten
+from ovl_linkd.overlay.limits import Limits, of_this_kernel
+from ovl_linkd.overlay.options import parse
+from ovl_linkd.overlay.shorten import Plan, Prefix, capacity, expand, plan, shortened
+
+STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+LINK = Prefix("ctrdl", STORE, b"/run/ctrdl")
+LIMITS = of_this_kernel(4096)
+
+
+def containerd(layers: int, root: bytes = STORE) -> bytes:
+    """Options as containerd writes them, with ids of three digits."""
+    lower = b":".join(b"%b/%d/fs" % (root, 100 + at) for at in range(layers))
+    return b"index=off,workdir=%b/999/work,upperdir=%b/999/fs,lowerdir=%b" % (root, root, lower)
+
+
+def decide(options: bytes, *prefixes: Prefix, when: str = "always") -> Plan:
+    return plan(options, prefixes or (LINK,), LIMITS, when)
+
+
+def test_128_layers_that_no_mount_takes_fit_through_the_link() -> None:
+    """The reported bug: containerd 1.1 failed from 53 layers on."""
+    long = containerd(128)
+    decided = decide(long)
+    assert decided.options == containerd(128, b"/run/ctrdl")
+    assert decided == Plan(
+        strategy="link",
+        options=decided.options,
+        before=9917,
+        after=2377,
+        limit=4095,
+        limit_of="mount(2)",
+        layers=128,
+        fits=True,
+        links=("ctrdl",),
+    )
+    assert expand(decided.options, [LINK]) == long
+
+
+def test_the_byte_that_the_kernel_zeroes_does_not_count() -> None:
+    """4,095 bytes count; 4,096 lose their last one without an error."""
+    fits = b"lowerdir=/" + b"a" * (4095 - 10)
+    assert decide(fits) == Plan("plain", fits, 4095, 4095, 4095, "mount(2)", 1, True)
+    refused = decide(fits + b"a")
+    assert not refused.fits
+    assert refused.after == 4096
+    assert refused.reason is not None
+    assert refused.reason.startswith("1 bytes too long")
+
+
+@pytest.mark.parametrize("layers", range(215, 235))
+def test_options_that_are_handed_out_are_never_longer_than_the_limit(layers: int) -> None:
+    decided = decide(containerd(layers))
+    assert len(decided.options) <= LIMITS.mount
+    assert decided.fits == (decided.after <= LIMITS.mount)
+    assert bool(decided.options) == decided.fits
+    assert decided.fits == (layers <= 223)
+
+
+def test_a_refusal_says_by_how_much_and_how_many_layers_would_fit() -> None:
+    decided = decide(containerd(300))
+    assert decided.reason == (
+        "1,378 bytes too long even through the link: 5,473 bytes, mount(2) takes 4,095; "
+        "223 of 300 layers would fit"
+    )
+    assert plan(containerd(223), [LINK], LIMITS).fits
+
+
+@pytest.mark.parametrize("escaped", [b"", b"\\"])
+def test_the_layers_that_would_fit_do_fit(escaped: bytes) -> None:
+    """The number in the message is true to the last layer, with escapes and without."""
+    lower = [b"/layers/%ba%04d" % (escaped, at) for at in range(400)]
+    options = b"lowerdir=%b,upperdir=/u,workdir=/w"
+    decided = decide(options % b":".join(lower))
+    assert decided.reason is not None
+    fitting = int(decided.reason.split("; ")[1].split(" ")[0])
+    assert decide(options % b":".join(lower[:fitting])).fits
+    assert not decide(options % b":".join(lower[: fitting + 1])).fits
+
+
+def test_added_layers_that_would_fit_do_fit() -> None:
+    lower = [b"lowerdir+=/layers/%04d" % at for at in range(400)]
+    decided = decide(b",".join([b"rw", *lower]))
+    assert decided.reason is not None
+    fitting = int(decided.reason.split("; ")[1].split(" ")[0])
+    assert decide(b",".join([b"rw", *lower[:fitting]])).fits
+    assert not decide(b",".join([b"rw", *lower[: fitting + 1]])).fits
+
+
+def test_more_layers_than_the_kernel_takes_are_refused_however_short() -> None:
+    decided = decide(b"lowerdir=" + b":".join([b"/a"] * 512))
+    assert not decided.fits
+    assert decided.options == b""
+    assert decided.reason == "512 lower layers, the kernel takes 500"
+    assert decide(b"lowerdir=" + b":".join([b"/a"] * 500)).fits
+
+
+def test_a_refusal_names_the_directory_that_a_link_should_cover() -> None:
+    decided = decide(containerd(100), Prefix("other", b"/srv/x", b"/run/o"))
+    assert decided.strategy == "plain"
+    assert decided.remedy == f"a link that covers {STORE.decode()}: 100 paths lie under it"
+
+
+def test_a_refusal_names_how_short_the_link_would_have_to_be() -> None:
+    decided = decide(containerd(240))
+    assert decided.remedy == "a link path of at most 8 bytes in place of /run/ctrdl"
+    assert decide(containerd(240), Prefix("c", STORE, b"/run/cab")).fits
+    assert not decide(containerd(240), Prefix("c", STORE, b"/run/cabc")).fits
+
+
+def test_a_refusal_that_no_link_helps_asks_for_fewer_layers() -> None:
+    remedy = decide(containerd(500)).remedy
+    assert remedy == "mount at most 223 layers of this length, or merge some"
+    remedy = decide(b"lowerdir=/a,upperdir=/" + b"b" * 5000).remedy
+    assert remedy is not None
+    assert "upperdir" in remedy
+
+
+def test_when_needed_short_options_stay_as_they_are() -> None:
+    short, long = containerd(40), containerd(60)
+    assert decide(short, when="needed") == Plan(
+        "plain", short, len(short), len(short), 4095, "mount(2)", 40, True
+    )
+    assert decide(long, when="needed") == decide(long)
+    assert decide(short).strategy == "link"
+    with pytest.raises(ValueError, match="sometimes"):
+        decide(short, when="sometimes")
+
+
+def test_only_the_options_that_name_layers_are_touched() -> None:
+    """A path in any other option may mean something else to whoever reads it."""
+    for name in (b"lowerdir", b"lowerdir+", b"datadir+", b"upperdir", b"workdir"):
+        assert decide(name + b"=" + STORE + b"/1").options == name + b"=/run/ctrdl/1"
+    for name in (b"xlowerdir", b"lowerdir ", b"LOWERDIR", b"comment", b"", b"x-initrd.lowerdir"):
+        options = name + b"=" + STORE + b"/1,lowerdir=/a"
+        assert decide(options).options == options
+    assert decide(STORE + b"/1,lowerdir=/a").options == STORE + b"/1,lowerdir=/a"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (STORE, b"/run/ctrdl"),
+        (STORE + b"/", b"/run/ctrdl/"),
+        (STORE + b"2/1/fs", None),
+        (STORE[:-1] + b"/1", None),
+        (STORE + b"//1", b"/run/ctrdl//1"),
+        (STORE + b"/../x", b"/run/ctrdl/../x"),
+        (STORE.replace(b"/lib", b"//lib") + b"/1", None),
+        (STORE.replace(b"/lib", b"/./lib") + b"/1", None),
+        (STORE.replace(b"/lib", b"/\\lib") + b"/1", None),
+        (STORE[1:] + b"/1", None),
+    ],
+)
+def test_a_path_is_under_the_target_by_whole_components_as_spelt(
+    given: bytes, expected: bytes | None
+) -> None:
+    for options in (b"lowerdir=%b", b"lowerdir=/a:%b:%b:/b", b"upperdir=%b", b"lowerdir+=%b"):
+        fill = options.count(b"%b")
+        assert decide(options % ((given,) * fill)).options == options % (
+            (expected or given,) * fill
+        )
+
+
+def test_data_only_layers_are_shortened_and_stay_data_only() -> None:
+    given = b"lowerdir=%b/1::%b/2::%b/3,metacopy=on" % (STORE, STORE, STORE)
+    expected = b"lowerdir=/run/ctrdl/1::/run/ctrdl/2::/run/ctrdl/3,metacopy=on"
+    assert decide(given).options == expected
+
+
+def test_all_lowerdirs_are_shortened_though_the_last_wins() -> None:
+    given = b"lowerdir=%b/1,lowerdir=%b/2:%b/3" % (STORE, STORE, STORE)
+    decided = decide(given)
+    assert decided.options == b"lowerdir=/run/ctrdl/1,lowerdir=/run/ctrdl/2:/run/ctrdl/3"
+    assert decided.layers == 2
+
+
+AWKWARD = Prefix("awkward", b"/data/a:b,c\\d", b"/a")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (rb"lowerdir=/data/a\:b\,c\\d/1:/x", b"lowerdir=/a/1:/x"),
+        (rb"upperdir=/data/a:b\,c\\d/1", b"upperdir=/a/1"),
+        (rb"workdir=/data/a:b\,c\\d", b"workdir=/a"),
+        # Any other spelling of the same path could not be spelt that way again by --expand.
+        (rb"lowerdir=/data/a\:b\,c\\\d/1", None),
+        (rb"upperdir=/data/a\:b\,c\\d/1", None),
+        # In lowerdir+ a backslash is a letter and a comma can't be spelt at all.
+        (rb"lowerdir+=/data/a:b\,c\\d/1", None),
+    ],
+)
+def test_a_target_is_found_in_the_one_spelling_that_the_option_calls_for(
+    given: bytes, expected: bytes | None
+) -> None:
+    decided = decide(given, AWKWARD)
+    assert decided.options == (expected or given)
+    assert expand(decided.options, [AWKWARD]) == given
+
+
+def test_an_added_layer_is_taken_as_it_stands() -> None:
+    backslash = Prefix("b", b"/data/a\\:b", b"/b")
+    assert decide(rb"lowerdir+=/data/a\:b/1", backslash).options == b"lowerdir+=/b/1"
+    assert decide(rb"lowerdir=/data/a\\\:b/1", backslash).options == b"lowerdir=/b/1"
+
+
+def test_a_security_context_passes_and_the_layers_beside_it_are_shortened() -> None:
+    context = b'context="system_u:object_r:t:s0:c1,c2,%b/1"' % STORE
+    given = context + b",lowerdir=%b/1:%b/2" % (STORE, STORE)
+    assert decide(given).options == context + b",lowerdir=/run/ctrdl/1:/run/ctrdl/2"
+
+
+def test_each_path_goes_by_the_link_that_saves_most() -> None:
+    root = Prefix("root", b"/var/lib/containerd", b"/c")
+    snapshots = Prefix("snapshots", STORE, b"/s")
+    for prefixes in ((root, snapshots), (snapshots, root)):
+        decided = decide(b"lowerdir=%b/1:/var/lib/containerd/x:/srv" % STORE, *prefixes)
+        assert decided.options == b"lowerdir=/s/1:/c/x:/srv"
+        assert set(decided.links) == {"root", "snapshots"}
+
+
+def test_the_longer_target_loses_where_its_link_saves_less() -> None:
+    outer = Prefix("outer", b"/var/lib/containerd", b"/c")
+    inner = Prefix("inner", b"/var/lib/containerd/in", b"/run/a-rather-long-link")
+    assert decide(b"lowerdir=/var/lib/containerd/in/1", outer, inner).options == b"lowerdir=/c/in/1"
+
+
+def test_a_link_that_saves_nothing_is_not_used() -> None:
+    longer = Prefix("longer", b"/srv", b"/run/longer")
+    decided = decide(b"lowerdir=/srv/1", longer, Prefix("same", b"/srv", b"/run"))
+    assert (decided.strategy, decided.options, decided.links) == ("plain", b"lowerdir=/srv/1", ())
+
+
+def test_a_target_that_saves_only_where_it_needs_escapes_is_used_there_alone() -> None:
+    colon = Prefix("colon", b"/s:v", b"/abc")
+    assert decide(rb"lowerdir=/s\:v/1,upperdir=/s:v/2", colon).options == (
+        b"lowerdir=/abc/1,upperdir=/s:v/2"
+    )
+
+
+def test_links_that_nest_are_used_only_where_expand_finds_the_way_back() -> None:
+    """/run/c/x/1 could stand for /srv/one/x/1 or /srv/two/1."""
+    one, two = Prefix("one", b"/srv/one", b"/run/c"), Prefix("two", b"/srv/two", b"/run/c/x")
+    one_ = one._replace(target=b"/srv/the/first/one")
+    given = b"lowerdir=/srv/the/first/one/x/1:/srv/the/first/one/y"
+    decided = decide(given, one_, two)
+    assert decided.options == b"lowerdir=/srv/the/first/one/x/1:/run/c/y"
+    assert expand(decided.options, [one_, two]) == given
+
+
+def test_a_short_path_is_not_shortened_again_by_another_link() -> None:
+    """/data/x -> /run/a -> /r/a would need two steps back."""
+    first = Prefix("first", b"/data/long/x", b"/run/a")
+    second = Prefix("second", b"/run", b"/r")
+    decided = decide(b"lowerdir=/data/long/x/1", first, second)
+    assert decided.options == b"lowerdir=/run/a/1"
+
+
+@pytest.mark.parametrize("target", [b"/", b"", b"relative/path", b"/nul\0byte", b"//"])
+def test_a_prefix_that_names_no_directory_below_the_root_is_left_out(target: bytes) -> None:
+    given = b"lowerdir=/var/lib/x:relative/path/1"
+    assert decide(given, Prefix("odd", target, b"/r")).options == given
+    assert expand(given, [Prefix("odd", target, b"/r")]) == given
+
+
+def test_slashes_at_the_end_of_a_target_or_link_mean_nothing() -> None:
+    decided = decide(b"lowerdir=/srv/data/1", Prefix("s", b"/srv/data/", b"/s/"))
+    assert decided.options == b"lowerdir=/s/1"
+
+
+def test_a_line_that_go_programs_could_not_read_is_refused_on_large_pages() -> None:
+    """With 64 KiB pages mount(2) takes what makes `runc run` fail on the whole host."""
+    large = of_this_kernel(65536)
+    escaped = b"lowerdir=" + b":".join(b"/%04d/%b" % (at, b"\\ " * 60) for at in range(150))
+    assert len(escaped) < 30_000
+    decided = plan(escaped, [], large)
+    assert not decided.fits
+    assert decided.options == b""
+    assert (decided.limit, decided.limit_of) == (65_000, "mountinfo")
+    plain = b"lowerdir=" + b":".join(b"/%0150d" % at for at in range(400))
+    assert plan(plain, [], large).fits
+
+
+def test_the_limit_may_be_another_callers() -> None:
+    decided = plan(containerd(30), [LINK], LIMITS, limit=500, limit_of="my buffer")
+    assert decided.reason is not None
+    assert "my buffer takes 500" in decided.reason
+    limits = Limits(mount=500, fsconfig=255, layers=500, mountinfo=65_000)
+    assert plan(containerd(30), [LINK], limits).reason == decided.reason.replace(
+        "my buffer", "mount(2)"
+    )
+
+
+def test_parsed_options_and_their_text_give_the_same_plan() -> None:
+    options = containerd(60)
+    assert plan(parse(options), [LINK], LIMITS) == plan(options, [LINK], LIMITS)
+    assert shortened(parse(options), [LINK]).format() == decide(options).options
+
+
+@pytest.mark.parametrize(
+    ("prefix", "digits"), [(STORE, 3), (b"/run/ctrdl", 3), (STORE, 5), (b"/run/c", 20)]
+)
+def test_the_capacity_is_what_plan_lets_through(prefix: bytes, digits: int) -> None:
+    def options(layers: int) -> bytes:
+        one = b"%b/%b" % (prefix, b"7" * digits)
+        lower = b":".join([one + b"/fs"] * layers)
+        return b"index=off,workdir=%b/work,upperdir=%b/fs,lowerdir=%b" % (one, one, lower)
+
+    most = capacity(prefix, LIMITS, digits)
+    assert plan(options(most), [], LIMITS).fits
+    assert not plan(options(most + 1), [], LIMITS).fits
+
+
+def test_the_capacity_ends_at_the_kernels_500() -> None:
+    assert capacity(b"/l", of_this_kernel(65536)) == 500
+    assert capacity(b"/" + b"x" * 5000, LIMITS) == 0
+
+
+def test_the_python_api_takes_links_as_a_mapping() -> None:
+    links = {"/run/ctrdl": STORE.decode()}
+    decided = api_shorten(f"lowerdir={STORE.decode()}/1:/b", links)
+    assert decided.options == b"lowerdir=/run/ctrdl/1:/b"
+    assert decided.links == ("/run/ctrdl",)
+    assert api_expand(decided.options, links) == b"lowerdir=%b/1:/b" % STORE
+    assert not api_shorten(b"lowerdir=/abcdef", links, limit=10).fits
