@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ovl_linkd import config_files
 from ovl_linkd.config import SCHEMA, Config, ConfigError, Farm, Link, Problem, load
-from ovl_linkd.config_rules import seconds
+from ovl_linkd.config.rules import seconds
 
 ROOT = Path(__file__).parent.parent
 TARGET = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ovl_linkd import config, config_apart
-from ovl_linkd.config import ConfigError
+from ovl_linkd import config
+from ovl_linkd.config import ConfigError, apart
 
 DAEMON = Path(__file__).parent.parent / "daemon"
 
@@ -29,7 +29,7 @@ def test_the_child_says_what_load_says(tmp_path: Path) -> None:
     lines = [f"  l{i}: {{path: /run/l/{i}, target: /srv/é/{i}}}" for i in range(2_000)]
     text = "\n".join(["farm: {path: /run/f, keep: 1500ms}", "links:", *lines])
     file = write(tmp_path, text)
-    assert config_apart.load(file) == config.load(file)
+    assert apart.load(file) == config.load(file)
 
 
 def test_errors_come_through_whole(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_errors_come_through_whole(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as wanted:
         config.load(file)
     with pytest.raises(ConfigError) as seen:
-        config_apart.load(file)
+        apart.load(file)
     assert seen.value.problems == wanted.value.problems
 
 
@@ -56,14 +56,14 @@ def test_a_child_that_fails_is_an_error_of_the_reload_alone(
     """After half an upgrade the daemon must go on with the configuration that it has."""
     monkeypatch.setattr(config, "load", lambda _: fault())  # type: ignore[operator]
     with pytest.raises(ConfigError, match=said):
-        config_apart.load(None)
+        apart.load(None)
 
 
 def test_the_libraries_stay_out_of_the_parent(tmp_path: Path) -> None:
     file = write(tmp_path, "")
     code = (
-        "import sys; from ovl_linkd import config_apart;"
-        f"config_apart.load({file!r});"
+        "import sys; from ovl_linkd.config import apart;"
+        f"apart.load({file!r});"
         "print(sorted({'yaml', 'jsonschema', 'attr', 'rpds', 'urllib'} & set(sys.modules)))"
     )
     done = subprocess.run(

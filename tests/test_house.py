@@ -30,18 +30,19 @@ MAY_IMPORT = {
     "overlay": set[str](),
     "links": set[str](),
     "formats": {"overlay"},
-    "service": {"links", "overlay", "."},
-    "commands": {"service", "links", "formats", "overlay", "."},
-    ".": {"links", "formats", "overlay"},
+    "config": {"links", "."},
+    "service": {"config", "links", "overlay", "."},
+    "commands": {"service", "config", "links", "formats", "overlay", "."},
+    ".": {"config", "links", "formats", "overlay"},
 }
 
 # The one module that may import a library, and the name by which the library is installed.
 LIBRARIES = {
     "asyncvarlink": ("service/control.py", "asyncvarlink"),
     "inotify_simple": ("links/watch.py", "inotify-simple"),
-    "jsonschema": ("config.py", "jsonschema"),
+    "jsonschema": ("config/__init__.py", "jsonschema"),
     "systemd": ("service/systemd.py", "systemd-python"),
-    "yaml": ("config_text.py", "PyYAML"),
+    "yaml": ("config/text.py", "PyYAML"),
 }
 
 # What a command that lives for 30 ms can't afford (each costs between 2 and 45 of them).
@@ -85,7 +86,7 @@ def dotted(module: Path) -> str:
 
 
 def part_of(name: str) -> str:
-    """`overlay` for ovl_linkd.overlay.options; `.` for ovl_linkd.config."""
+    """`overlay` for ovl_linkd.overlay.options; `.` for ovl_linkd.client."""
     inside = name.split(".")[1:]
     return inside[0] if inside and (PACKAGE / inside[0]).is_dir() else "."
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from ovl_linkd.errors import UserError
@@ -49,6 +50,9 @@ def _formatter(prog: str) -> "HelpFormatter":
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line ARGUMENTS (default: this process'); the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale may not know our letters
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if words else USAGE

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ovl_linkd.config import ConfigError, load
-from ovl_linkd.config_node import escaped
+from ovl_linkd.config.node import escaped
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -9,8 +9,8 @@ import time
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
-from ovl_linkd import __version__, config_apart, config_files, published
-from ovl_linkd.config import Config, ConfigError
+from ovl_linkd import __version__, config_files, published
+from ovl_linkd.config import Config, ConfigError, apart
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.keeper import Change, Keeper, Outcome, Status
 from ovl_linkd.links.watch import Watch
@@ -44,7 +44,7 @@ class Service:
         self._report = Report(self._log)
         self._began = clock()
         self._stamp = config_files.stamp(config_file)
-        self._config = config_apart.load(config_file)
+        self._config = apart.load(config_file)
         before = published.read() if config_file is None else None
         kept = {link.path: link.target for link in before.links} if before else {}
         self._keeper = Keeper(clock, kept)

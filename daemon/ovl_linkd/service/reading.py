@@ -2,15 +2,14 @@
 
 import asyncio
 
-from ovl_linkd import config_apart
-from ovl_linkd.config import Config, ConfigError, Problem
+from ovl_linkd.config import Config, ConfigError, Problem, apart
 
 
 async def read_config(file: str | None) -> Config:
     """As config.load(); the event loop goes on meanwhile. Raises ConfigError."""
     loop = asyncio.get_running_loop()
     try:
-        reading = config_apart.Reading(file)
+        reading = apart.Reading(file)
     except OSError as error:
         what = f"there can be no process that reads it: {error.strerror}"
         raise ConfigError((Problem(file or "ovl-linkd", 0, 0, what, "try again"),)) from None

@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from ovl_linkd.config_node import (
+from ovl_linkd.config.node import (
     Key,
     Node,
     Place,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ovl_linkd.config_node import Node, Odd, Place, Problem, clipped, quote, reading, shown
+from ovl_linkd.config.node import Node, Odd, Place, Problem, clipped, quote, reading, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

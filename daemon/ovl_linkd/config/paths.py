@@ -9,7 +9,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from ovl_linkd.config_node import Key, Node, Problem, escaped, find, label, mapping, shown, text_at
+from ovl_linkd.config.node import Key, Node, Problem, escaped, find, label, mapping, shown, text_at
 from ovl_linkd.links.walk import unsafe_ancestor
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovl_linkd import config_files
-from ovl_linkd.config_node import Node, Place, Problem, escaped
+from ovl_linkd.config.node import Node, Place, Problem, escaped
 from ovl_linkd.links.link import Link
 
 if TYPE_CHECKING:
-    from ovl_linkd.config_node import Key
+    from ovl_linkd.config.node import Key
 
 
 __all__ = ["Config", "ConfigError", "Farm", "Link", "Problem", "load"]
@@ -80,7 +80,7 @@ def _read_all(
     Raises ConfigError if one can't be read: what the others lack may stand there, so that no more
     can be said of them.
     """
-    from ovl_linkd.config_text import UnreadableError, parse
+    from ovl_linkd.config.text import UnreadableError, parse
 
     try:
         files = config_files.chosen(file, roots, packaged)
@@ -108,7 +108,7 @@ def _read_all(
 
 def _content(path: str, packaged: str, problems: list[Problem]) -> bytes:
     """The bytes of PATH; adds to PROBLEMS who else might have written them. Raises OSError."""
-    from ovl_linkd.config_text import MAX_BYTES
+    from ovl_linkd.config.text import MAX_BYTES
 
     # Without O_NONBLOCK a FIFO in the place of a file would hold the daemon up for good.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -168,8 +168,7 @@ def _checked(trees: list[Node], schema: dict[str, Any]) -> tuple[Node, list[Prob
     """One tree of all, later ones over earlier ones, and what is wrong with each and the whole."""
     from jsonschema import Draft202012Validator
 
-    from ovl_linkd import config_paths as paths
-    from ovl_linkd import config_rules as rules
+    from ovl_linkd.config import paths, rules
 
     # The schema refers to nothing outside itself, so nothing is ever fetched.
     validator = Draft202012Validator(schema)
@@ -260,7 +259,7 @@ def _config(root: Node, properties: dict[str, Any], files: tuple[str, ...]) -> C
 
 
 def _seconds(span: str | int) -> float:
-    from ovl_linkd.config_rules import seconds
+    from ovl_linkd.config.rules import seconds
 
     length = seconds(str(span))
     assert length is not None, span
