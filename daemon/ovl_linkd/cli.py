@@ -65,8 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in COMMANDS:
         return _unknown(name)
     try:
-        options = parser(name).parse_args(words[1:])
-        code: int = import_module(f"ovl_linkd.commands.{name}").run(options)
+        module = import_module(f"ovl_linkd.commands.{name}")
+        quick = getattr(module, "quick", None)
+        options = (quick and quick(words[1:])) or parser(name).parse_args(words[1:])
+        code: int = module.run(options)
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -77,6 +79,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def script() -> None:
+    """What the installed command calls: main(), then the end of the process.
+
+    A command that lives for 20 ms has nothing that the interpreter must take apart piece by piece
+    at exit; leaving that out saves a tenth of its life.
+    """
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _complain(name: str, error: UserError) -> int:
