@@ -177,17 +177,21 @@ def _hand_back(link: Link, spare: str) -> None:
 def sweep(link: Link) -> None:
     """Clear away what a process that was killed in the middle of exchange() left behind.
 
-    A symlink under the temporary name is removed; anything else came from the link's path and is
-    put back there. Raises OSError.
+    Our own symlink under the temporary name is removed; anything else came from the link's path
+    and is put back there. Where others may write the directory, what belongs to one of them is
+    left alone: it may be an attempt to have the link replaced by a directory of his. Raises
+    OSError.
     """
     spare = _spare_path(link)
     try:
-        mode = os.lstat(spare).st_mode
+        status = os.lstat(spare)
     except (FileNotFoundError, NotADirectoryError):
         return
-    if stat.S_ISLNK(mode):
+    if status.st_uid not in (0, os.geteuid()) and unsafe_ancestor(link.path):
+        return
+    if stat.S_ISLNK(status.st_mode):
         os.unlink(spare)
-    elif _text(link.path) == link.target:
+    elif is_right(link):
         _hand_back(link, spare)
 
 
