@@ -55,7 +55,7 @@ def read(path: str = PATH) -> Published | None:
     Trustworthy is a regular file that root or this process' user owns and others can't write.
     """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", opener=_open) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022:
                 return None
@@ -64,6 +64,11 @@ def read(path: str = PATH) -> Published | None:
             return _decode(file.read())
     except (OSError, ValueError):
         return None
+
+
+def _open(path: str, flags: int) -> int:
+    """Not held up by a FIFO that somebody put there."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def write(published: Published, path: str = PATH) -> None:

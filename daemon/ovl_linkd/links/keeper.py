@@ -243,7 +243,7 @@ class Keeper:
         before = entry.status
         if seen.state in ("ok", "dangling"):
             entry.known = True
-        entry.rivalry.settle(now)
+        entry.rivalry.settle(now, replaced=seen.state == "wrong")
         self._plan_retry(entry, now, seen.state)
         after = Status(
             link=entry.link,

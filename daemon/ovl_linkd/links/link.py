@@ -119,11 +119,11 @@ def create(link: Link) -> None:
 
 
 def create_parent(link: Link) -> str | None:
-    """Make the directory that LINK lies in, mode 0755; say why not, or None when it is there.
+    """Make the directory that LINK lies in, mode 0755; say why it is awaited instead, or None.
 
     It is made only where its own parent exists, belongs to root or this process' user, and can't
     be written by others; never more than that one directory, because a missing one further up is
-    more likely a file system that is not mounted yet.
+    more likely a file system that is not mounted yet. Raises OSError, such as EROFS.
     """
     parent = os.path.dirname(link.path)
     if not link.allow_unsafe_parent and (reason := unsafe_ancestor(parent)):
@@ -131,7 +131,7 @@ def create_parent(link: Link) -> str | None:
     try:
         os.mkdir(parent)
         os.chmod(parent, 0o755)  # mkdir(2) takes the umask off
-    except OSError as error:
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         return None if os.path.isdir(parent) else f"{error.strerror}: {parent}"
     return None
 
@@ -193,6 +193,8 @@ def sweep(link: Link) -> None:
         os.unlink(spare)
     elif is_right(link):
         _hand_back(link, spare)
+    elif not os.path.lexists(link.path):
+        _renameat2(spare, link.path, _RENAME_NOREPLACE)
 
 
 def _make_spare(link: Link) -> str:

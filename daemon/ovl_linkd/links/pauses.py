@@ -80,7 +80,9 @@ class Rivalry:
         """When the fight is over if nothing more happens; None without a fight."""
         return self._last + FIGHT_QUIET if self.fighting else None
 
-    def settle(self, now: float) -> None:
-        """End the fight if it has been quiet for long enough."""
+    def settle(self, now: float, replaced: bool) -> None:
+        """Note whether the link is REPLACED at the moment; end a fight that has been quiet."""
+        if not replaced:
+            self.next_try = None
         if self.fighting and now - self._last >= FIGHT_QUIET:
             self.end()

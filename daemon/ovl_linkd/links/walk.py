@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 MAX_SYMLINKS = 40  # include/linux/namei.h MAXSYMLINKS
+_DECIDING = stat.S_IFMT(0o177777) | stat.S_IWGRP | stat.S_IWOTH  # bits of a mode
 
 
 class Step(NamedTuple):
@@ -94,9 +95,26 @@ def unsafe_ancestor(path: str) -> str | None:
     that nobody but root can change one after it was found safe.
     """
     try:
+        if _plainly_safe(path):
+            return None
         for step in walk(path):
             if reason := unsafe(step.directory, step.status):
                 return reason
     except OSError:
         pass
     return None
+
+
+def _plainly_safe(path: str) -> bool:
+    """Whether there are only root's own directories on PATH's way, and no symlink: the usual case.
+
+    Says nothing but what walk() and unsafe() would, in less time: this is done before each
+    repair. Raises OSError where the way ends.
+    """
+    end = 0
+    while end >= 0:
+        status = os.lstat(path[:end] or "/")
+        if status.st_mode & _DECIDING != stat.S_IFDIR or status.st_uid != 0:
+            return False
+        end = path.find("/", end + 1)
+    return True

@@ -10,7 +10,7 @@ refuses another user's link as a *last* component in a sticky world-writable dir
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import NamedTuple
 
 from ovl_linkd.overlay.options import LIST, RAW, layers_and_colons
@@ -125,18 +125,28 @@ def _is_under(path: bytes, directory: bytes) -> bool:
 
 
 def _shorten_list(value: bytes, pairs: Table, uses: dict[str, int]) -> bytes:
-    """Shorten a list without escapes at once: between colons, layer after layer."""
-    padded = b":%b:" % value
+    """Shorten a list without escapes, in which every colon stands between layers.
+
+    Not by bytes.replace(): it prepares its search anew for each layer that it finds.
+    """
+    layers = value.split(b":")
+    if any(pair.old in layers for pair in pairs.forth):
+        return shorten_each(value, pairs, uses)
     for pair in pairs.forth:
-        # Two layers that *are* the target share a colon, which replace() would see only once.
-        if b":%b:" % pair.old in padded:
-            return shorten_each(value, pairs, uses)
-    for pair in pairs.forth:
-        size = len(padded)
-        padded = padded.replace(b":%b/" % pair.old, b":%b/" % pair.new)
-        if len(padded) != size:
-            uses[pair.name] = uses.get(pair.name, 0) + (size - len(padded)) // pair.saving
-    return padded[1:-1]
+        new = pair.new + b"/"
+        rests = list(map(bytes.removeprefix, layers, repeat(pair.old + b"/")))
+        # The usual case, that all lie under one prefix, shows in the length.
+        every = new + (b":" + new).join(rests)
+        if len(value) - len(every) == len(layers) * pair.saving:
+            uses[pair.name] = uses.get(pair.name, 0) + len(layers)
+            return every
+        found = [len(rest) < len(layer) for rest, layer in zip(rests, layers, strict=True)]
+        if any(found):
+            uses[pair.name] = uses.get(pair.name, 0) + sum(found)
+            zipped = zip(found, rests, layers, strict=True)
+            layers = [new + rest if under else layer for under, rest, layer in zipped]
+            value = b":".join(layers)
+    return value
 
 
 def _shorten_path(path: bytes, pairs: Table, uses: dict[str, int]) -> bytes:

@@ -57,6 +57,7 @@ class Service:
         self._socket = ControlSocket(self._config.control_socket, self._attach)
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
+        self._summary = ""  # what STATUS= said last
 
     async def run(self) -> None:
         """Keep the links until SIGTERM or SIGINT."""
@@ -76,7 +77,7 @@ class Service:
         self._feed_watchdog()
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the daemon: no collection looks again
-        notify("READY=1", f"STATUS={summary(self._keeper.statuses())}")
+        notify("READY=1", certain=True)
         await stop.wait()
         notify("STOPPING=1")
         await self._say_goodbye()
@@ -167,7 +168,13 @@ class Service:
             self._flush = asyncio.get_running_loop().call_later(WINDOW, self._flush_report)
         for subscription in self._subscriptions:
             subscription.add(change.after.link.name for change in changes)
-        notify(f"STATUS={summary(self._keeper.statuses())}")
+        self._tell_summary()
+
+    def _tell_summary(self) -> None:
+        said = summary(self._keeper.statuses())
+        if said != self._summary:
+            self._summary = said
+            notify(f"STATUS={said}")
 
     def _flush_report(self) -> None:
         self._flush = None
@@ -224,11 +231,12 @@ class Service:
     async def reload(self) -> None:
         """Read the configuration anew; Refused if it is faulty, and nothing changes."""
         async with self._reloading:
-            notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            now = time.monotonic_ns() // 1000
+            notify("RELOADING=1", f"MONOTONIC_USEC={now}", certain=True)
             try:
                 await self._reload()
             finally:
-                notify("READY=1", f"STATUS={summary(self._keeper.statuses())}")
+                notify("READY=1", certain=True)
 
     async def _reload(self) -> None:
         stamp = config_files.stamp(self._file)

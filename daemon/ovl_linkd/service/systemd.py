@@ -5,6 +5,7 @@ Without systemd all of it is harmless: nothing is notified, and the log goes to 
 
 import logging
 import os
+import socket
 import sys
 
 from systemd import daemon
@@ -13,15 +14,27 @@ from systemd import daemon
 _PRIORITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
-def notify(*fields: str) -> None:
+def notify(*fields: str, certain: bool = False) -> None:
     """Send FIELDS (sd_notify(3)) to the service manager, if there is one.
 
-    A notify socket that is gone must not stop a repair: errors are passed over.
+    A notify socket that is gone, or a manager that stalls, must not stop a repair: errors are
+    passed over, and what the manager's queue has no room for is dropped. What it waits for is
+    ``certain``, and may take its time.
     """
+    text = "\n".join(fields)
     try:
-        daemon.notify("\n".join(fields))
+        if certain:
+            daemon.notify(text)
+        elif address := os.environ.get("NOTIFY_SOCKET"):
+            _send(text, "\0" + address[1:] if address.startswith("@") else address)
     except OSError:
         pass
+
+
+def _send(text: str, address: str) -> None:
+    """What sd_notify(3) does, but without waiting: the queue may hold ten datagrams (unix(7))."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+        sender.sendto(text.encode(), address)
 
 
 def watchdog_interval() -> float | None:
