@@ -80,7 +80,11 @@ class Watch:
         return descriptor
 
     def mounts_fileno(self) -> int:
-        """Readable when the mount table has changed since it was last asked by moved()."""
+        """Readable when the mount table has changed; then call moved().
+
+        Polling takes the news away (fs/namespace.c, mounts_poll), and so does registering it with
+        another epoll: call moved() after that, too.
+        """
         return self._mounts.fileno()
 
     def close(self) -> None:

@@ -166,8 +166,12 @@ class _Protocol(VarlinkInterfaceServerProtocol):
         self._pending = len(data) - end - 1 if end >= 0 else self._pending + len(data)
         if self._pending > MOST_BYTES:
             self.close()
-        else:
-            super().message_received(data, fds)
+            return
+        try:
+            # No call takes descriptors: what came along is closed when this returns.
+            super().message_received(data, None)
+        except (ValueError, RecursionError):
+            self.close()  # json raises more than the library expects: too many digits, too deep
 
     def send_reply(
         self, reply: VarlinkMethodReply, fds: list[int] | None = None, autoclose: bool = True

@@ -14,11 +14,10 @@ from ovl_linkd.config import Config, ConfigError, apart
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.keeper import Change, Keeper, Outcome, Status
 from ovl_linkd.links.watch import Watch
-from ovl_linkd.overlay.limits import of_this_kernel
-from ovl_linkd.overlay.shorten import Prefix, plan
 from ovl_linkd.service import control
 from ovl_linkd.service.reading import read_config
 from ovl_linkd.service.report import WINDOW, Report, summary
+from ovl_linkd.service.rewriting import rewrite
 from ovl_linkd.service.socket import Connection, ControlSocket, Peer
 from ovl_linkd.service.subscription import Subscription
 from ovl_linkd.service.systemd import notify, open_log, watchdog_interval
@@ -70,7 +69,7 @@ class Service:
         self._open_socket()
         self._want(self._config)
         loop.add_reader(self._watch, self._on_events)
-        loop.add_reader(self._watch.mounts_fileno(), self._on_mounts)
+        self._listen_to_mounts()
         self._socket.serve()
         self._publish()
         self._resync_later()
@@ -106,15 +105,21 @@ class Service:
         self._tell(self._keeper.record(outcomes, now))
 
     def _on_mounts(self) -> None:
+        """The mount table has changed; what else changes it in the next moment is gathered."""
+        began = clock()
+        self._look_at_mounts(began)
         loop = asyncio.get_running_loop()
-        now = clock()
-        changes = self._keeper.look(self._watch.moved(), now)
+        loop.remove_reader(self._watch.mounts_fileno())
         # With very many directories one look takes long: then look less often, at 2 % of the time.
-        pause = max(GATHER, 50 * (clock() - now))
-        descriptor = self._watch.mounts_fileno()
-        loop.remove_reader(descriptor)
-        loop.call_later(pause, loop.add_reader, descriptor, self._on_mounts)
-        self._tell(changes)
+        loop.call_later(max(GATHER, 50 * (clock() - began)), self._listen_to_mounts)
+
+    def _listen_to_mounts(self) -> None:
+        # To begin to listen polls, and polling takes the news away: look once in any case.
+        asyncio.get_running_loop().add_reader(self._watch.mounts_fileno(), self._on_mounts)
+        self._look_at_mounts(clock())
+
+    def _look_at_mounts(self, now: float) -> None:
+        self._tell(self._keeper.look(self._watch.moved(), now))
 
     def _on_timer(self) -> None:
         now = clock()
@@ -288,23 +293,7 @@ class Service:
 
     def rewrite(self, options: str, when: str) -> Rewritten:
         """Shorten OPTIONS by the links that are well. Raises ValueError if they are malformed."""
-        prefixes = [
-            Prefix(status.link.name, os.fsencode(status.link.target), os.fsencode(status.link.path))
-            for status in self._keeper.statuses()
-            if status.state == "ok"
-        ]
-        made = plan(os.fsencode(options), prefixes, of_this_kernel(), when)
-        return Rewritten(
-            strategy=made.strategy,
-            options=os.fsdecode(made.options) if made.fits else "",
-            before=made.before,
-            after=made.after,
-            limit=made.limit,
-            layers=made.layers,
-            fits=made.fits,
-            reason=made.reason,
-            remedy=made.remedy,
-        )
+        return rewrite(self._keeper.statuses(), options, when)
 
     # -- edges --------------------------------------------------------------------------------
 

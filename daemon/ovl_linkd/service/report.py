@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable
 
 from ovl_linkd.links.keeper import Change, Status
-from ovl_linkd.text import printable
 
 MOST_LINES = 10  # about links, within
 WINDOW = 10.0  # seconds
@@ -37,15 +36,14 @@ class Report:
             began, ended = _fight(change)
             if began or ended:
                 level = logging.WARNING if began else logging.INFO
-                self._logger.log(level, printable(fight_line(change)))
+                self._logger.log(level, fight_line(change))
                 continue
             if now - self._window > WINDOW:
                 self.flush()
                 self._window, self._lines = now, 0
             if self._lines < MOST_LINES:
                 self._lines += 1
-                level, text = line(change)
-                self._logger.log(level, printable(text))
+                self._logger.log(*line(change))
             else:
                 self._unsaid += 1
                 self._slowest = max(self._slowest, change.repair.took if change.repair else 0.0)

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from ovl_linkd.errors import UserError
 
 MOST_CONNECTIONS = 256  # in all
-MOST_OF_ONE_USER = 32  # for users who aren't trusted, so that none keeps root out
+MOST_UNTRUSTED = 192  # of users other than root and our own: they can't keep those out,
+MOST_OF_ONE_USER = 32  # nor one of them the others
 _BACKLOG = 64
 
 
@@ -69,7 +70,9 @@ class ControlSocket:
         """
         directory = os.path.dirname(self.path)
         os.makedirs(directory, 0o755, exist_ok=True)
-        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # A file of our own: a directory may be locked by whoever may read it (flock(2)).
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(f"{self.path}.lock", flags, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once, one finds the other
             _clear(self.path)
@@ -121,14 +124,20 @@ class ControlSocket:
             return  # gone again, or no descriptor left: it waits in the backlog
         connection.setblocking(False)
         peer = Peer(connection)
-        of_user = MOST_CONNECTIONS if peer.trusted else MOST_OF_ONE_USER
-        if self._clients.total() >= MOST_CONNECTIONS or self._clients[peer.uid] >= of_user:
+        if self._full(peer):
             connection.close()
             return
         client = self._attach(connection, peer)
         self._clients[peer.uid] += 1
         self._connections.add(client)
         client.closed.add_done_callback(lambda _: self._closed(client, peer.uid))
+
+    def _full(self, peer: Peer) -> bool:
+        """Whether there is no room for one more connection of PEER's user."""
+        of_all = self._clients.total()
+        if peer.trusted:
+            return of_all >= MOST_CONNECTIONS
+        return of_all >= MOST_UNTRUSTED or self._clients[peer.uid] >= MOST_OF_ONE_USER
 
     def _closed(self, client: Connection, uid: int) -> None:
         self._connections.discard(client)

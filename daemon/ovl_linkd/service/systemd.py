@@ -10,6 +10,8 @@ import sys
 
 from systemd import daemon
 
+from ovl_linkd.text import printable
+
 #: syslog(3) priorities, which the journal reads off the start of a line (sd-daemon(3))
 _PRIORITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
@@ -47,7 +49,15 @@ def watchdog_interval() -> float | None:
     return microseconds / 2e6 if meant == os.getpid() and microseconds > 0 else None
 
 
-class _Priority(logging.Formatter):
+class Printable(logging.Formatter):
+    """Lets no path, and no text of a symlink, forge a line or steer a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+class _Priority(Printable):
     """Puts the priority in front of each line, for the journal to take off again."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -61,7 +71,7 @@ def open_log() -> logging.Logger:
     logger = logging.getLogger("ovl-linkd")
     handler = logging.StreamHandler(sys.stderr)
     plain = "JOURNAL_STREAM" not in os.environ
-    handler.setFormatter(logging.Formatter("ovl-linkd: %(message)s") if plain else _Priority())
+    handler.setFormatter(Printable("ovl-linkd: %(message)s") if plain else _Priority())
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -1,0 +1,33 @@
+"""Options shortened for somebody who asks the daemon."""
+
+import os
+from collections.abc import Iterable
+
+from ovl_linkd.links.keeper import Status
+from ovl_linkd.overlay.limits import of_this_kernel
+from ovl_linkd.overlay.shorten import Prefix, plan
+from ovl_linkd.service.wire import Rewritten
+
+
+def rewrite(statuses: Iterable[Status], options: str, when: str) -> Rewritten:
+    """Shorten OPTIONS by those links of STATUSES that are well.
+
+    Raises ValueError, Malformed among others, if the options or ``when`` are none.
+    """
+    prefixes = [
+        Prefix(status.link.name, os.fsencode(status.link.target), os.fsencode(status.link.path))
+        for status in statuses
+        if status.state == "ok"
+    ]
+    made = plan(os.fsencode(options), prefixes, of_this_kernel(), when)
+    return Rewritten(
+        strategy=made.strategy,
+        options=os.fsdecode(made.options),
+        before=made.before,
+        after=made.after,
+        limit=made.limit,
+        layers=made.layers,
+        fits=made.fits,
+        reason=made.reason,
+        remedy=made.remedy,
+    )

@@ -1,0 +1,498 @@
+"""The control socket as other programs meet it: the real library's client, raw bytes, and abuse."""
+
+import array
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asyncvarlink import VarlinkClientProtocol, VarlinkInterfaceProxy, connect_unix_varlink
+from asyncvarlink.serviceinterface import VarlinkServiceInterface
+
+from ovl_linkd import client
+from ovl_linkd.service.control import Control
+from tests.daemon.world import (
+    NOBODY,
+    PATIENCE,
+    Daemon,
+    as_user,
+    command,
+    monitor,
+    replies_of,
+    send,
+    wait_until,
+)
+
+pytestmark = pytest.mark.needs("root")
+
+CONTROL = "org.ovl-linkd.Control"
+
+
+@pytest.fixture(scope="module")
+def daemon_of_all(shared: Callable[[], Daemon]) -> Daemon:
+    daemon = shared()
+    (daemon.directory / "t").mkdir()
+    daemon.write({"one": (daemon.directory / "one", daemon.directory / "t")})
+    daemon.start(python=[sys.executable, "-W", "error"])
+    return daemon
+
+
+@pytest.fixture
+def configured(daemon: Daemon) -> Daemon:
+    (daemon.directory / "t").mkdir()
+    daemon.write({"one": (daemon.directory / "one", daemon.directory / "t")})
+    return daemon
+
+
+@contextmanager
+def connected(path: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(path)
+        yield connection
+
+
+def ask(path: str, method: str, **parameters: Any) -> dict[str, Any]:
+    """One call by hand, whatever METHOD is; the whole reply."""
+    with connected(path) as connection:
+        send(connection, {"method": method, "parameters": parameters})
+        return next(replies_of(connection))
+
+
+def still_serves(daemon: Daemon) -> None:
+    """Others get answers, and a link is still put right at once."""
+    with daemon.repairing("one", "missing"):
+        os.unlink(daemon.directory / "one")
+
+
+def descriptors(daemon: Daemon) -> int:
+    return len(os.listdir(f"/proc/{daemon.pid}/fd"))
+
+
+def resident(daemon: Daemon) -> int:
+    """Bytes of memory that the daemon really has."""
+    pages = int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+# --- the interface ---------------------------------------------------------------------------
+
+
+def test_the_library_s_client_introspects_and_calls_it(daemon_of_all: Daemon) -> None:
+    """As varlinkctl does: what the service says of itself is what it then understands."""
+
+    async def talk() -> tuple[Any, Any, Any, Any]:
+        transport, protocol = await connect_unix_varlink(
+            VarlinkClientProtocol, daemon_of_all.socket
+        )
+        try:
+            service = VarlinkInterfaceProxy(protocol, VarlinkServiceInterface)
+            control = VarlinkInterfaceProxy(protocol, Control)
+            info = await service.GetInfo()
+            text = await service.GetInterfaceDescription(interface=CONTROL)
+            return info, text, await control.Status(), await control.Repair(names=["one"])
+        finally:
+            transport.close()
+            await transport.closed_future
+
+    info, text, status, repaired = asyncio.run(talk())
+    assert info["product"] == "ovl-linkd"
+    assert info["interfaces"] == [CONTROL, "org.varlink.service"]
+    description = text["description"]
+    assert f"interface {CONTROL}" in description
+    for method in ("Status", "Monitor", "Rewrite", "Lease", "Repair", "Reload"):
+        assert f"method {method}(" in description
+    assert status["daemon"].pid == daemon_of_all.pid
+    assert [(link.name, link.state) for link in status["links"]] == [("one", "ok")]
+    assert [link.state for link in repaired["links"]] == ["ok"]
+
+
+def test_raw_bytes_get_an_answer(daemon_of_all: Daemon) -> None:
+    """As a shell does it with socat; also byte by byte, and two calls in one write."""
+    call = b'{"method":"org.ovl-linkd.Control.Status"}\0'
+    with connected(daemon_of_all.socket) as connection:
+        for number in range(len(call)):
+            connection.sendall(call[number : number + 1])
+        replies = replies_of(connection)
+        assert set(next(replies)["parameters"]) == {"daemon", "links"}
+        connection.sendall(call + call)
+        assert [set(next(replies)) for _ in range(2)] == [{"parameters"}] * 2
+
+
+def test_what_a_link_looks_like_on_the_wire(daemon_of_all: Daemon) -> None:
+    """A contract: keys are added, never taken away."""
+    link = daemon_of_all.link("one")
+    assert {
+        "name", "path", "target", "state", "actual", "target_exists", "since", "reason", "remedy",
+        "next_try", "fighting", "repairs", "last_repair",
+    } <= link.keys()  # fmt: skip
+    assert link["last_repair"].keys() >= {"at", "found", "took_us"}
+    daemon = daemon_of_all.call("Status")["daemon"]
+    assert daemon.keys() >= {"pid", "version", "since", "config_changed_on_disk"}
+    assert daemon["since"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "error"),
+    [
+        ("org.ovl-linkd.Control.Nothing", {}, "org.varlink.service.MethodNotFound"),
+        ("org.example.Other.Status", {}, "org.varlink.service.InterfaceNotFound"),
+        (f"{CONTROL}.Status", {"names": ["two"]}, f"{CONTROL}.NoSuchLink"),
+        (f"{CONTROL}.Repair", {"names": ["two"]}, f"{CONTROL}.NoSuchLink"),
+        (f"{CONTROL}.Status", {"names": "one"}, "org.varlink.service.InvalidParameter"),
+        (f"{CONTROL}.Rewrite", {}, "org.varlink.service.InvalidParameter"),
+        (f"{CONTROL}.Rewrite", {"options": "lowerdir=/a,\\"}, f"{CONTROL}.Malformed"),
+        (f"{CONTROL}.Rewrite", {"options": "lowerdir=/a\0b"}, f"{CONTROL}.Malformed"),
+        (f"{CONTROL}.Rewrite", {"options": "lowerdir=\ud800"}, f"{CONTROL}.Malformed"),
+        (f"{CONTROL}.Rewrite", {"options": "lowerdir=/a", "when": "x"}, f"{CONTROL}.Malformed"),
+        (f"{CONTROL}.Lease", {"paths": ["/a"]}, f"{CONTROL}.NoFarm"),
+        (f"{CONTROL}.Monitor", {}, "org.varlink.service.ExpectedMore"),
+    ],
+)
+def test_a_wrong_call_gets_an_error_and_not_the_end(
+    daemon_of_all: Daemon, method: str, parameters: dict[str, Any], error: str
+) -> None:
+    assert ask(daemon_of_all.socket, method, **parameters)["error"] == error
+
+
+def test_options_are_rewritten(daemon_of_all: Daemon) -> None:
+    top = daemon_of_all.directory
+    reply = ask(daemon_of_all.socket, f"{CONTROL}.Rewrite", options=f"lowerdir={top}/t/1:{top}/t/2")
+    result = reply["parameters"]["result"]
+    assert result["strategy"] in ("link", "plain")
+    assert result["fits"] is True
+    assert result["layers"] == 2
+
+
+# --- who may what ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["Repair", "Reload", "Lease"])
+def test_others_may_look_and_no_more(daemon_of_all: Daemon, method: str) -> None:
+    """The socket is everybody's (0666): the process at the other end is asked for its user."""
+    path, name = daemon_of_all.socket, f"{CONTROL}.{method}"
+    parameters = {"paths": ["/a"]} if method == "Lease" else {}
+    assert os.stat(path).st_mode & 0o777 == 0o666
+
+    reply = as_user(NOBODY, lambda: ask(path, name, **parameters))
+    assert reply["error"] == "org.varlink.service.PermissionDenied"
+    status = as_user(NOBODY, lambda: ask(path, f"{CONTROL}.Status"))
+    assert [link["name"] for link in status["parameters"]["links"]] == ["one"]
+
+    def first() -> Any:
+        with monitor(path) as replies:
+            return next(replies)["links"]
+
+    assert [link["name"] for link in as_user(NOBODY, first)] == ["one"]
+
+
+# --- bad clients -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no JSON\0",
+        b"[]\0",
+        b"\0",
+        b"{}\0",
+        b'{"method": 1}\0',
+        b'{"method": "x"}\0',
+        b'{"method": "org.ovl-linkd.Control.Status", "parameters": []}\0',
+        b'{"method": "org.ovl-linkd.Control.Status", "more": "perhaps"}\0',
+        b"\xff\xfe\0",
+    ],
+    ids=range(9),
+)
+def test_what_is_no_call_costs_its_own_connection_at_most(
+    daemon_of_all: Daemon, data: bytes
+) -> None:
+    with connected(daemon_of_all.socket) as connection:
+        connection.sendall(data)
+        send(connection, {"method": f"{CONTROL}.Status"})
+        try:
+            for _ in replies_of(connection):
+                break
+        except ConnectionResetError:
+            pass
+    still_serves(daemon_of_all)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 100_000 + b"\0",
+        b'{"method": "org.ovl-linkd.Control.Status", "parameters": {"names": '
+        + b"[" * 50_000
+        + b"]" * 50_000
+        + b"}}\0",
+        b"9" * 10_000 + b"\0",
+        b"\xff\0",
+    ],
+    ids=["open", "closed", "digits", "bytes"],
+)
+def test_json_that_python_can_t_decode_is_a_client_s_fault_like_any_other(
+    configured: Daemon, data: bytes
+) -> None:
+    """Its decoder gives up with RecursionError, a ValueError for 4,301 digits, UnicodeDecodeError.
+
+    Anybody may write to the socket: it must neither fill the log with tracebacks nor leave the
+    connection hanging. (The log is checked when the daemon stops.)
+    """
+    configured.start()
+    with connected(configured.socket) as connection:
+        connection.sendall(data)
+        send(connection, {"method": f"{CONTROL}.Status"})
+        try:
+            for _ in replies_of(connection):
+                break
+        except ConnectionResetError:
+            pass
+
+
+def test_half_a_message_is_waited_for_without_harm(daemon_of_all: Daemon) -> None:
+    with connected(daemon_of_all.socket) as connection:
+        connection.sendall(b'{"method": "org.ovl-linkd.Contr')
+        still_serves(daemon_of_all)
+
+
+def test_a_message_without_an_end_ends_the_connection(daemon_of_all: Daemon) -> None:
+    """64 MB and never a NUL: read on, it would be kept."""
+    before = resident(daemon_of_all)
+    with (
+        connected(daemon_of_all.socket) as connection,
+        pytest.raises((BrokenPipeError, ConnectionResetError)),
+    ):
+        connection.sendall(b"x" * 64 * 1_048_576)
+    still_serves(daemon_of_all)
+    assert resident(daemon_of_all) - before < 8 * 1_048_576
+
+
+def test_who_calls_without_reading_waits(daemon_of_all: Daemon) -> None:
+    """A pipeline of calls whose answers nobody takes must fill the client's memory, not ours."""
+    before = resident(daemon_of_all)
+    call = (
+        b'{"method":"org.varlink.service.GetInterfaceDescription",'
+        b'"parameters":{"interface":"org.ovl-linkd.Control"}}\0'
+    )
+    batch = call * 200
+    with connected(daemon_of_all.socket) as connection:
+        connection.settimeout(0.5)  # nothing is taken for so long: the buffers are full
+        with pytest.raises(TimeoutError):
+            connection.sendall(batch * 3000)
+        still_serves(daemon_of_all)
+        assert resident(daemon_of_all) - before < 8 * 1_048_576
+    still_serves(daemon_of_all)
+
+
+def test_one_user_s_idle_connections_keep_nobody_else_out(daemon_of_all: Daemon) -> None:
+    path, before = daemon_of_all.socket, descriptors(daemon_of_all)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        held = []
+        try:
+            for _ in range(300):
+                held.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                held[-1].connect(path)
+            with connected(path) as last:  # the backlog is worked off when this one is answered
+                last.recv(1)
+        finally:
+            os.kill(os.getpid(), signal.SIGSTOP)  # say so
+            os.read(reading, 1)
+            os._exit(0)
+    os.close(reading)
+    try:
+        os.waitid(os.P_PID, child, os.WSTOPPED)
+        os.kill(child, signal.SIGCONT)
+        assert descriptors(daemon_of_all) - before <= 40
+        still_serves(daemon_of_all)
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+    wait_until(lambda: descriptors(daemon_of_all) <= before, "all of its connections are closed")
+
+
+def test_followers_that_die_are_forgotten(daemon_of_all: Daemon) -> None:
+    """`ovl-linkd status --watch` ends by Ctrl-C. Nothing changes for hours after it."""
+    before = descriptors(daemon_of_all)
+    for _ in range(300):
+        with monitor(daemon_of_all.socket) as replies:
+            next(replies)
+    still_serves(daemon_of_all)
+    wait_until(lambda: descriptors(daemon_of_all) <= before, "no connection is left")
+
+
+def test_a_follower_that_stops_reading_costs_no_memory(daemon_of_all: Daemon) -> None:
+    before = resident(daemon_of_all)
+    with monitor(daemon_of_all.socket):
+        for _ in range(300):
+            still_serves(daemon_of_all)
+    assert resident(daemon_of_all) - before < 8 * 1_048_576
+
+
+def test_descriptors_that_come_with_a_call_are_closed(daemon_of_all: Daemon) -> None:
+    """SCM_RIGHTS: whoever passes a thousand of them would use ours up."""
+    before = descriptors(daemon_of_all)
+    with ExitStack() as stack:
+        null = stack.enter_context(open(os.devnull, "rb"))
+        rights = array.array("i", [null.fileno()] * 50)
+        for call in (b'{"method":"org.ovl-linkd.Control.Status"}\0', b"no JSON\0", b'{"half'):
+            for _ in range(5):
+                connection = stack.enter_context(connected(daemon_of_all.socket))
+                connection.sendmsg([call], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        still_serves(daemon_of_all)
+    wait_until(lambda: descriptors(daemon_of_all) <= before, "no descriptor is left")
+
+
+@pytest.mark.parametrize("data", [b"\xff\0", b"9" * 5000 + b"\0"], ids=["bytes", "digits"])
+def test_descriptors_that_come_with_nonsense_are_closed_too(
+    configured: Daemon, data: bytes
+) -> None:
+    """Five messages of anybody's would otherwise take every descriptor that the daemon may have."""
+    configured.start()
+    before = descriptors(configured)
+    with open(os.devnull, "rb") as null:
+        rights = array.array("i", [null.fileno()] * 200)
+        for _ in range(5):
+            with connected(configured.socket) as connection:
+                connection.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    still_serves(configured)
+    wait_until(lambda: descriptors(configured) <= before, "no descriptor is left")
+
+
+def test_symlinks_that_are_not_utf_8_can_be_told(daemon_of_all: Daemon) -> None:
+    path = daemon_of_all.directory / "one"
+    with daemon_of_all.repairing("one", "wrong"), daemon_of_all.frozen():
+        path.unlink()
+        os.symlink(b"/\xff\xfe\n\x1b[31m", os.fsencode(path))
+
+
+# --- the socket itself -----------------------------------------------------------------------
+
+
+def test_a_stale_socket_is_replaced(configured: Daemon) -> None:
+    """What kill -9 leaves behind."""
+    configured.start()
+    configured.kill()
+    assert Path(configured.socket).is_socket()
+    configured.start()
+    assert configured.link("one")["state"] == "ok"
+
+
+def test_two_daemons_don_t_fight_over_one_socket(configured: Daemon) -> None:
+    configured.start()
+    second = command("run", "--config", configured.config)
+    assert second.returncode == 1
+    assert f"pid {configured.pid}" in second.stderr
+    assert "hint: " in second.stderr
+    assert "Traceback" not in second.stderr
+    assert configured.link("one")["state"] == "ok"
+
+
+def test_a_file_in_the_place_of_the_socket_is_left_alone(configured: Daemon) -> None:
+    Path(configured.socket).write_text("precious")
+    run = command("run", "--config", configured.config)
+    assert run.returncode == 1
+    assert "is not a socket and is left alone" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert Path(configured.socket).read_text() == "precious"
+    assert not os.path.lexists(configured.directory / "one")
+
+
+def test_a_stranger_s_lock_on_the_directory_doesn_t_keep_the_daemon_from_starting(
+    configured: Daemon,
+) -> None:
+    """Whoever may open a directory may flock(2) it: everybody, where it has mode 0755."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        fcntl.flock(os.open(configured.directory, os.O_RDONLY), fcntl.LOCK_EX)
+        os.kill(os.getpid(), signal.SIGSTOP)  # say so
+        os.read(reading, 1)
+        os._exit(0)
+    os.close(reading)
+    try:
+        os.waitid(os.P_PID, child, os.WSTOPPED)
+        os.kill(child, signal.SIGCONT)
+        configured.start()
+        assert configured.link("one")["state"] == "ok"
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+
+
+def test_a_socket_that_a_cleaner_removed_is_made_again(configured: Daemon) -> None:
+    """By the next resync, and a client in the meantime is told that nobody listens."""
+    top = configured.directory
+    configured.write({"one": (top / "one", top / "t")}, resync_interval="1s")
+    configured.start()
+    os.unlink(configured.socket)
+    with pytest.raises(client.NotRunning):
+        configured.call("Status")
+    wait_until(lambda: os.path.exists(configured.socket), "the socket")
+    assert configured.link("one")["state"] == "ok"
+
+
+# --- reload ----------------------------------------------------------------------------------
+
+
+def test_a_faulty_configuration_changes_nothing_and_says_so(configured: Daemon) -> None:
+    configured.start()
+    configured.write_raw("links: {one: {path: relative, target: /t}}\nnonsense: 1\n")
+    with pytest.raises(client.CallError) as caught:
+        configured.call("Reload")
+    assert caught.value.name == "ConfigInvalid"
+    problems = caught.value.parameters["problems"]
+    assert [(problem["line"], problem["column"] > 0) for problem in problems] == [
+        (1, True), (2, True),
+    ]  # fmt: skip
+    assert "everything stays as it was" in configured.log()
+    with configured.repairing("one", "missing"):
+        os.unlink(configured.directory / "one")
+    assert configured.call("Status")["daemon"]["config_changed_on_disk"] is True
+
+
+def test_sighup_loads_anew_and_what_was_taken_out_stays(configured: Daemon) -> None:
+    configured.start()
+    top = configured.directory
+    configured.write({"two": (top / "two", top / "t")})
+    assert configured.call("Status")["daemon"]["config_changed_on_disk"] is True
+    os.kill(configured.pid, signal.SIGHUP)
+    wait_until(lambda: os.path.lexists(top / "two"), "the new link")
+    assert os.readlink(top / "one") == str(top / "t")
+    assert [link["name"] for link in configured.call("Status")["links"]] == ["two"]
+    assert configured.log().count(f"{top}/one is kept no more; what is there stays") == 1
+    os.unlink(top / "one")
+    with configured.repairing("two", "missing"):
+        os.unlink(top / "two")
+    assert not os.path.lexists(top / "one")
+
+
+def test_sighup_with_a_faulty_configuration_is_said_in_the_log(configured: Daemon) -> None:
+    configured.start()
+    configured.write_raw("links: [\n")
+    os.kill(configured.pid, signal.SIGHUP)
+    wait_until(lambda: "configuration not loaded" in configured.log(), "the word in the log")
+    assert str(configured.config) in configured.log()
+    assert configured.link("one")["state"] == "ok"
+
+
+def test_a_new_target_replaces_our_own_link_without_a_question(configured: Daemon) -> None:
+    configured.start()
+    top = configured.directory
+    (top / "t2").mkdir()
+    configured.write({"one": (top / "one", top / "t2")})
+    configured.call("Reload")
+    assert os.readlink(top / "one") == str(top / "t2")

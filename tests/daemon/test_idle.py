@@ -1,0 +1,100 @@
+"""No polling: a daemon to which nothing happens does nothing, however busy the machine is."""
+
+import os
+import select
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.world import Daemon, mount, umount, wait_until
+
+pytestmark = pytest.mark.needs("root")
+
+
+def _switches(daemon: Daemon) -> int:
+    """How often the daemon has gone to sleep or was interrupted: each wake-up adds one."""
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
+
+
+def _ticks(daemon: Daemon) -> float:
+    """Seconds of processor time used."""
+    fields = Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _asleep(daemon: Daemon) -> bool:
+    return Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
+def _wake_ups(daemon: Daemon, seconds: float) -> int:
+    """Over so many seconds in which nothing is done; time itself is what this is about."""
+    wait_until(lambda: _asleep(daemon), "the daemon sleeps")
+    before = _switches(daemon)
+    select.select([], [], [], seconds)
+    return _switches(daemon) - before
+
+
+@pytest.fixture
+def kept(daemon: Daemon) -> Daemon:
+    """Keeps 100 links, one of them blocked, one dangling, one waiting; resyncs in an hour."""
+    top = daemon.directory
+    (top / "t").mkdir()
+    (top / "p").mkdir()
+    links = {f"l{number}": (top / f"p/l{number}", top / "t") for number in range(97)}
+    (top / "blocked").mkdir()
+    links |= {
+        "blocked": (top / "blocked", top / "t"),
+        "dangling": (top / "dangling", top / "nothing"),
+        "waiting": (top / "no/where/link", top / "t"),
+    }
+    daemon.write(links)
+    daemon.start()
+    return daemon
+
+
+def test_nothing_happens_when_nothing_happens(kept: Daemon) -> None:
+    """Not one wake-up in two seconds: no polling, no timer, whatever state the links are in."""
+    assert _wake_ups(kept, 2.0) == 0
+
+
+def test_unrelated_events_elsewhere_wake_nobody(kept: Daemon, scratch: Path) -> None:
+    (scratch / "elsewhere").mkdir()
+    wait_until(lambda: _asleep(kept), "the daemon sleeps")
+    before = _switches(kept)
+    for number in range(1000):
+        (scratch / "elsewhere" / str(number)).touch()
+    assert _switches(kept) == before
+
+
+def test_a_fight_that_is_over_is_no_work(daemon: Daemon) -> None:
+    """The link was put right before the pause was over, by another hand or by a missing one."""
+    top = daemon.directory
+    (top / "t").mkdir()
+    daemon.write({"one": (top / "one", top / "t")})
+    daemon.start()
+    for number in range(50):
+        (top / "new").symlink_to(f"/elsewhere{number}")
+        (top / "new").rename(top / "one")
+        link = daemon.until("one", lambda link: link["state"] == "ok" or bool(link["fighting"]))
+        if link["fighting"] and link["state"] == "wrong":
+            break
+    with daemon.repairing("one", "missing"):
+        (top / "one").unlink()
+    # The pause was for a quarter of a second, or half: after it there is nothing to do.
+    select.select([], [], [], 1.0)
+    before = _ticks(daemon)
+    assert _wake_ups(daemon, 1.0) <= 2
+    assert _ticks(daemon) - before < 0.1
+
+
+def test_a_hundred_mounts_a_second_elsewhere_cost_little(kept: Daemon, scratch: Path) -> None:
+    """Each container start makes some. The table is not read, and looked at ten times a second."""
+    (scratch / "m").mkdir()
+    wait_until(lambda: _asleep(kept), "the daemon sleeps")
+    before = _switches(kept)
+    for _ in range(100):
+        mount("t", scratch / "m", "tmpfs")
+        umount(scratch / "m")
+        select.select([], [], [], 0.005)
+    assert _switches(kept) - before < 60

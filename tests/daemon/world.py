@@ -1,0 +1,338 @@
+"""A real daemon, and a look at what it does, without sleeping: by its own notifications.
+
+`Daemon` starts `ovl-linkd run --config FILE` as its own process and checks, when it ends, that
+nothing went wrong that nobody asked about. `Daemon.until` waits by the `Monitor` method.
+"""
+
+import ctypes
+import json
+import os
+import pickle
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+import ovl_linkd
+from ovl_linkd import client
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+PATIENCE = 10.0  # seconds; a busy machine must not fail a test that is right
+NOBODY = 65534
+
+RENAME_NOREPLACE = 1  # include/uapi/linux/fs.h
+RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+MS_REMOUNT, MS_BIND, MS_RDONLY = 0x20, 0x1000, 1  # include/uapi/linux/mount.h
+
+CODE = str(Path(ovl_linkd.__file__).parents[1])
+# What a program of the tests is started with: the code under test, every warning an error.
+PYTHON = [sys.executable, "-X", "dev", "-W", "error"]
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "NOTIFY_SOCKET")},
+    "PYTHONPATH": CODE,
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+# Python's development mode warns of callbacks over 0.1 s; on a loaded machine, and in the storms
+# made here, that says nothing about the product.
+_SLOW = re.compile(r"Executing <.*> took [0-9.]+ seconds$")
+_LINE = re.compile(r"<[346]>\S")
+
+
+def _libc(name: str, *arguments: object) -> None:
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def renameat2(old: str | Path, new: str | Path, flags: int) -> None:
+    """renameat2(2): what neither os.rename nor mv does."""
+    _libc("renameat2", _AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), flags)
+
+
+def mount(source: str, point: str | Path, kind: str, flags: int = 0, data: str = "") -> None:
+    """mount(2)."""
+    names = (os.fsencode(text) for text in (source, point, kind))
+    _libc("mount", *names, flags, os.fsencode(data))
+
+
+def umount(point: str | Path) -> None:
+    """umount2(2) without MNT_DETACH: EBUSY if anybody holds a descriptor in there."""
+    _libc("umount2", os.fsencode(point), 0)
+
+
+def as_user(uid: int, function: Callable[[], T]) -> T:
+    """What FUNCTION returns in a child process of the user UID. Its exceptions are raised here.
+
+    Forked, not started anew: that user may well not be allowed to read the code under test.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            answer = pickle.dumps((True, function()))
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)
+            answer = pickle.dumps((False, error))
+        with open(writing, "wb") as pipe:
+            pipe.write(answer)
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    good, value = pickle.loads(answer)  # noqa: S301 - written by our own child, above
+    if not good:
+        raise value
+    result: T = value
+    return result
+
+
+def command(
+    *words: str | Path, environment: dict[str, str] | None = None, cwd: str | Path = "/"
+) -> subprocess.CompletedProcess[str]:
+    """Run `ovl-linkd WORDS` to its end; its exit code and what it wrote."""
+    return subprocess.run(
+        [*PYTHON, "-m", "ovl_linkd", *map(str, words)],
+        env=ENVIRONMENT | (environment or {}),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+class Daemon:
+    """A running daemon of its own in DIRECTORY, configured by write() or by the text given."""
+
+    def __init__(self, directory: Path, environment: dict[str, str] | None = None) -> None:
+        self.directory = directory
+        self.config = directory / "config.yaml"
+        self.socket = str(directory / "control.sock")
+        self._log = directory / "log"
+        self._environment = environment or {}
+        self._said = 0  # bytes of the log that were looked at
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # -- configuration and life ---------------------------------------------------------------
+
+    def write(self, links: Mapping[str, tuple[Path | str, Path | str]], **keys: Any) -> None:
+        """Write a configuration of LINKS, name -> (path, target); KEYS with `_` for `-`."""
+        whole: Json = {
+            "control-socket": self.socket,
+            "metrics-file": None,
+            # The safety net must not be what a test sees at work.
+            "resync-interval": "1h",
+            **{key.replace("_", "-"): value for key, value in keys.items()},
+            "links": {
+                name: {"path": str(path), "target": str(target)}
+                for name, (path, target) in links.items()
+            },
+        }
+        self.write_raw(json.dumps(whole))  # JSON is YAML
+
+    def write_raw(self, text: str) -> None:
+        """Write the configuration as it stands."""
+        self.config.write_text(text)
+
+    @property
+    def pid(self) -> int:
+        """Of the running daemon."""
+        assert self._process
+        return self._process.pid
+
+    def start(self, python: Iterable[str] = PYTHON) -> None:
+        """Start with the configuration written; return when it says READY=1 (sd_notify(3))."""
+        self._start([*python, "-m", "ovl_linkd", "run", "--config", str(self.config)])
+
+    def start_by_default(self) -> None:
+        """Start with the configuration of the standard places."""
+        self._start([*PYTHON, "-m", "ovl_linkd", "run"])
+
+    def _start(self, words: list[str]) -> None:
+        name = self.directory / "notify"
+        name.unlink(missing_ok=True)
+        environment = ENVIRONMENT | {"NOTIFY_SOCKET": str(name), "JOURNAL_STREAM": "8:1"}
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
+            open(self._log, "ab") as log,
+        ):
+            notify.bind(str(name))
+            self._process = subprocess.Popen(
+                words,
+                env=environment | self._environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+            self._wait_for_ready(notify)
+
+    def _wait_for_ready(self, notify: socket.socket) -> None:
+        assert self._process
+        end = os.pidfd_open(self._process.pid)
+        try:
+            while True:
+                readable, _, _ = select.select([notify.fileno(), end], [], [], PATIENCE)
+                if notify.fileno() in readable:
+                    if b"READY=1" in notify.recv(4096).split(b"\n"):
+                        return
+                    continue
+                self.kill()
+                pytest.fail(f"the daemon never said READY=1; its log:\n{self.log()}")
+        finally:
+            os.close(end)
+
+    def stop(self) -> None:
+        """Stop by SIGTERM, and check that it ended well and had nothing to complain of."""
+        assert self._process
+        self._process.terminate()
+        code = self._process.wait(PATIENCE)
+        self._process = None
+        self._check_log()
+        assert code == 0, self.log()
+        assert not os.path.lexists(self.socket), "the socket outlived its daemon"
+
+    def kill(self) -> None:
+        """SIGKILL, if it still runs."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not yet stopped."""
+        return self._process is not None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stopped by SIGSTOP meanwhile: no event is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+    # -- what it says -------------------------------------------------------------------------
+
+    def log(self) -> str:
+        """Everything on standard error, since the first start."""
+        return self._log.read_text(errors="surrogateescape")
+
+    def _check_log(self) -> None:
+        lines = [line for line in self.log().splitlines() if not _SLOW.fullmatch(line)]
+        odd = [line for line in lines if not _LINE.match(line) or "a call failed" in line]
+        assert not odd, "\n".join(["unexpected on standard error:", *odd[:20]])
+
+    def call(self, method: str, **parameters: Any) -> Json:
+        """Call METHOD of the control interface."""
+        return client.call(self.socket, method, timeout=PATIENCE, **parameters)
+
+    def link(self, name: str) -> Json:
+        """What the daemon last saw of the link NAME."""
+        link: Json = self.call("Status", names=[name])["links"][0]
+        return link
+
+    def until(self, name: str, wanted: Callable[[Json], bool]) -> Json:
+        """Wait until the link NAME is as WANTED says, by the daemon's own word; the link."""
+        with monitor(self.socket) as replies:
+            for reply in replies:
+                for link in reply["links"]:
+                    if link["name"] == name and wanted(link):
+                        found: Json = link
+                        return found
+        raise AssertionError("the daemon ended its Monitor")
+
+    def until_state(self, name: str, state: str) -> Json:
+        """Wait until the link NAME is in STATE."""
+        return self.until(name, lambda link: bool(link["state"] == state))
+
+    @contextmanager
+    def repairing(self, name: str, found: str | None = None) -> Iterator[None]:
+        """Wait, at the end, until the link NAME was put right again, and check the disk."""
+        before = self.link(name)["repairs"]
+        yield
+        after = self.until(
+            name, lambda link: link["repairs"] > before and link["state"] in ("ok", "dangling")
+        )
+        assert os.readlink(after["path"]) == after["target"]
+        if found:
+            assert after["last_repair"]["found"] == found
+
+    def changes(self, act: Callable[[], None], name: str) -> list[Json]:
+        """The states of the link NAME that Monitor tells of while ACT is done and after it.
+
+        A second link, `sentinel`, is removed last: inotify keeps the order, so that when it is
+        back everything before it was seen.
+        """
+        seen = []
+        with monitor(self.socket) as replies:
+            next(replies)
+            before = self.link("sentinel")
+            act()
+            os.unlink(before["path"])
+            for reply in replies:
+                seen += [link for link in reply["links"] if link["name"] == name]
+                back = [link for link in reply["links"] if link["name"] == "sentinel"]
+                if any(link["repairs"] > before["repairs"] for link in back):
+                    return seen
+        raise AssertionError("the daemon ended its Monitor")
+
+
+@contextmanager
+def monitor(path: str) -> Iterator[Iterator[Json]]:
+    """The replies of Monitor at the socket PATH; each comes within PATIENCE or fails the test."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(path)
+        send(connection, {"method": "org.ovl-linkd.Control.Monitor", "more": True})
+        yield (reply["parameters"] for reply in replies_of(connection))
+
+
+def send(connection: socket.socket, message: Json) -> None:
+    """One Varlink message."""
+    connection.sendall(json.dumps(message).encode() + b"\0")
+
+
+def replies_of(connection: socket.socket) -> Iterator[Json]:
+    """Varlink messages as they come, until the other side closes."""
+    buffer = b""
+    while True:
+        while b"\0" in buffer:
+            message, buffer = buffer.split(b"\0", 1)
+            yield json.loads(message)
+        data = connection.recv(65_536)
+        if not data:
+            return
+        buffer += data
+
+
+def wait_until(condition: Callable[[], T | None], what: str) -> T:
+    """What CONDITION gives, asked again and again: for what nothing in the system tells of."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.005)
+    return value

@@ -1,0 +1,119 @@
+"""The entry point: one table, usage errors, and what a person sees of an error."""
+
+import os
+import signal
+import subprocess
+from types import ModuleType
+
+import pytest
+
+from ovl_linkd import __version__, cli
+from ovl_linkd.errors import UserError
+from tests.daemon.world import ENVIRONMENT, PYTHON, command
+
+
+def test_no_command_is_a_usage_error_that_helps() -> None:
+    run = command()
+    assert run.returncode == 2
+    for name in cli.COMMANDS:
+        assert f"  {name} " in run.stdout
+
+
+@pytest.mark.parametrize("word", ["-h", "--help", "help"])
+def test_help_lists_every_command(word: str) -> None:
+    run = command(word)
+    assert (run.returncode, run.stderr) == (0, "")
+    for name, summary in cli.COMMANDS.items():
+        assert f"{name:<9} {summary}" in run.stdout
+
+
+@pytest.mark.parametrize("word", ["-V", "--version"])
+def test_the_version_is_told(word: str) -> None:
+    run = command(word)
+    assert (run.returncode, run.stdout) == (0, f"ovl-linkd {__version__}\n")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_helps_and_takes_a_configuration(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([name, "--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: ovl-linkd {name}")
+    assert "--config FILE" in said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [("staus", "did you mean status?"), ("xyzzy", "--help lists them")],
+)
+def test_an_unknown_command_is_met_with_the_nearest(
+    wrong: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([wrong]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert wrong in said.err
+    assert hint in said.err
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_an_unknown_option_is_a_usage_error(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([name, "--nonsense"])
+    assert caught.value.code == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A command that fails as a test wants it to, in the place of `check`."""
+    from ovl_linkd.commands import check
+
+    monkeypatch.setattr(check, "run", lambda _: None)
+    return check
+
+
+def test_a_user_s_error_is_its_lines_and_a_hint(
+    failing: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: object) -> int:
+        raise UserError("one\x1b[31m\ntwo\udcff", "do that", 4)
+
+    monkeypatch.setattr(failing, "run", run)
+    assert cli.main(["check"]) == 4
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        "ovl-linkd check: one\\x1b[31m\novl-linkd check: two\\xff\n  hint: do that\n"
+    )
+
+
+def test_an_interrupt_is_no_traceback(
+    failing: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(failing, "run", run)
+    assert cli.main(["check"]) == 128 + signal.SIGINT
+    assert capsys.readouterr().err == ""
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """`ovl-linkd --help | head -0`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = subprocess.run(
+        [*PYTHON, "-m", "ovl_linkd", "check"],
+        env=ENVIRONMENT,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+        text=True,
+    )
+    os.close(writing)
+    assert "Traceback" not in run.stderr
+    assert "BrokenPipe" not in run.stderr

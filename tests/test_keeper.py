@@ -1,0 +1,469 @@
+"""What keeping means, row by row, on real directories and by a clock of the test's own."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ovl_linkd.links.keeper import Change, Keeper, Status
+from ovl_linkd.links.link import Link
+from tests.daemon.world import MS_RDONLY, MS_REMOUNT, NOBODY, as_user, mount, umount
+
+pytestmark = pytest.mark.needs("root")
+
+
+class World:
+    """A keeper of one link `top`/p/link -> `top`/t, and a clock that only the test moves."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.parent, self.path, self.target = top / "p", top / "p/link", top / "t"
+        self.parent.mkdir()
+        self.target.mkdir()
+        self.now = 1000.0
+        self.keeper = Keeper(lambda: self.now)
+        self.link = Link("one", str(self.path), str(self.target))
+        self.keeper.want([self.link])
+
+    def look(self, after: float = 0.0) -> list[Change]:
+        self.now += after
+        return self.keeper.look(self.keeper.names, self.now)
+
+    def seen(self) -> Status:
+        self.look()
+        (status,) = self.keeper.statuses()
+        return status
+
+    def replace(self, text: str = "/elsewhere") -> None:
+        self.path.unlink(missing_ok=True)
+        self.path.symlink_to(text)
+
+    def right(self) -> bool:
+        return self.path.is_symlink() and os.readlink(self.path) == str(self.target)
+
+
+@pytest.fixture
+def world(scratch: Path) -> World:
+    return World(scratch)
+
+
+# --- the table -------------------------------------------------------------------------------
+
+
+def test_a_missing_link_is_made(world: World) -> None:
+    (change,) = world.look()
+    assert world.right()
+    assert change.before is None
+    assert change.after.state == "ok"
+    assert change.repair
+    assert (change.repair.found, change.after.repairs) == ("missing", 1)
+
+
+def test_a_right_link_is_no_news(world: World) -> None:
+    world.look()
+    inode = os.lstat(world.path).st_ino
+    assert world.look() == []
+    assert os.lstat(world.path).st_ino == inode, "it was made again for nothing"
+    assert world.keeper.deadline() is None, "there is nothing to wait for"
+
+
+def test_a_dangling_link_is_kept_and_taken_up(world: World) -> None:
+    world.target.rmdir()
+    world.look()
+    assert world.right()
+    assert world.seen().state == "dangling"
+    world.target.mkdir()
+    (change,) = world.look()
+    assert (change.after.state, change.repair) == ("ok", None)
+
+
+def test_another_symlink_is_exchanged_and_its_text_is_recorded(world: World) -> None:
+    world.look()
+    world.replace("/other")
+    (change,) = world.look()
+    assert world.right()
+    assert change.repair
+    assert (change.repair.found, change.repair.old) == ("wrong", "/other")
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_anything_else_is_left_alone_said_once_and_taken_up(world: World, kind: str) -> None:
+    if kind == "file":
+        world.path.write_text("precious")
+    else:
+        world.path.mkdir()
+        (world.path / "file").write_text("precious")
+    (change,) = world.look()
+    assert change.after.state == "blocked"
+    assert world.look() == [], "said once"
+    file = world.path if kind == "file" else world.path / "file"
+    assert file.read_text() == "precious"
+    world.path.rename(world.top / "away")
+    (change,) = world.look()
+    assert (change.after.state, world.right()) == ("ok", True)
+
+
+def test_a_parent_of_root_s_is_made(world: World) -> None:
+    world.parent.rmdir()
+    world.look()
+    assert world.right()
+    assert world.parent.stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_grandparent_is_awaited(scratch: Path) -> None:
+    keeper = Keeper(lambda: 0.0)
+    keeper.want([Link("one", str(scratch / "a/b/link"), "/t")])
+    keeper.look(["one"], 0.0)
+    (status,) = keeper.statuses()
+    assert status.state == "waiting"
+    assert os.listdir(scratch) == []
+    assert keeper.deadline() is None, "an event tells"
+
+
+def test_links_that_are_kept_no_more_stay(world: World) -> None:
+    world.look()
+    assert world.keeper.want([]) == (world.link,)
+    assert world.right()
+    world.path.unlink()
+    assert world.look() == []
+    assert not os.path.lexists(world.path)
+
+
+# --- first sight -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outside() -> Iterator[World]:
+    """A link that isn't below /run, in a directory that only root decides about."""
+    top = Path(tempfile.mkdtemp(prefix="ovl-linkd-test-", dir="/var/lib"))
+    top.chmod(0o755)
+    yield World(top)
+    shutil.rmtree(top)
+
+
+def test_a_foreign_symlink_outside_run_is_blocked_until_it_is_adopted(outside: World) -> None:
+    """`path: /bin` is a typing error that a machine wouldn't survive."""
+    outside.replace("/usr/bin")
+    seen = outside.seen()
+    assert seen.state == "blocked"
+    assert seen.remedy == "ovl-linkd repair one --adopt"
+    assert os.readlink(outside.path) == "/usr/bin"
+
+    outside.keeper.insist(["one"], outside.now)
+    assert os.readlink(outside.path) == "/usr/bin", "insisting alone is no adoption"
+    outside.keeper.insist(["one"], outside.now, adopt=True)
+    assert outside.right()
+
+
+def test_our_own_link_outside_run_is_put_right_when_it_is_replaced(outside: World) -> None:
+    outside.look()
+    outside.replace()
+    outside.look()
+    assert outside.right()
+
+
+def test_a_foreign_symlink_in_run_is_replaced(world: World) -> None:
+    world.replace()
+    world.look()
+    assert world.right()
+
+
+def test_what_an_earlier_run_kept_there_is_no_first_sight(outside: World) -> None:
+    """The configuration has a new target, and the daemon was started anew."""
+    outside.keeper = Keeper(lambda: 0.0, {str(outside.path): "/old/target"})
+    outside.keeper.want([outside.link])
+    outside.replace("/old/target")
+    outside.look()
+    assert outside.right()
+
+
+def test_a_new_target_for_our_own_link_is_no_first_sight(outside: World) -> None:
+    outside.look()
+    new = outside.link._replace(target=str(outside.top / "p"))
+    outside.keeper.want([new])
+    outside.look()
+    assert os.readlink(outside.path) == new.target
+
+
+def test_a_link_that_takes_over_a_name_doesn_t_take_over_the_trust(outside: World) -> None:
+    outside.look()
+    other = outside.top / "other"
+    other.symlink_to("/usr/bin")
+    outside.keeper.want([outside.link._replace(path=str(other))])
+    assert outside.seen().state == "blocked"
+    assert os.readlink(other) == "/usr/bin"
+
+
+# --- fights ----------------------------------------------------------------------------------
+
+
+def _replaced_eleven_times(world: World) -> list[Change]:
+    """The beginning of a fight: ten are answered at once, the eleventh isn't."""
+    world.look()
+    changes = []
+    for number in range(11):
+        world.replace(f"/elsewhere{number}")
+        changes += world.look(after=0.5)
+    return changes
+
+
+def test_ten_replacements_in_ten_seconds_are_no_fight(world: World) -> None:
+    world.look()
+    for _ in range(10):
+        world.replace()
+        world.look(after=0.9)
+        assert world.right()
+    assert not world.seen().fighting
+
+
+def test_eleven_replacements_over_more_than_ten_seconds_are_no_fight(world: World) -> None:
+    world.look()
+    for _ in range(50):
+        world.replace()
+        world.look(after=1.1)
+        assert world.right()
+    assert not world.seen().fighting
+
+
+def test_the_eleventh_within_ten_seconds_begins_a_fight_and_that_is_one_change(
+    world: World,
+) -> None:
+    changes = _replaced_eleven_times(world)
+    assert [change.after.fighting for change in changes] == [False] * 10 + [True]
+    last = changes[-1]
+    assert (last.after.state, last.repair) == ("wrong", None)
+    assert last.after.next_try == world.now + 0.25
+    assert "somebody keeps replacing" in str(last.after.reason)
+    assert os.readlink(world.path) == "/elsewhere10"
+    assert world.look() == [], "and it is said once"
+
+
+def test_pauses_double_up_to_thirty_seconds(world: World) -> None:
+    _replaced_eleven_times(world)
+    pauses = []
+    for number in range(10):
+        (status,) = world.keeper.statuses()
+        assert status.next_try is not None
+        pauses.append(status.next_try - world.now)
+        assert world.keeper.deadline() == status.next_try
+        world.look(after=pauses[-1] - 0.001)
+        assert not world.right(), "too early"
+        world.now = status.next_try
+        assert world.keeper.due(world.now) == ["one"]
+        world.look()
+        assert world.right()
+        world.replace(f"/again{number}")
+        world.look()
+    assert pauses == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_sixty_quiet_seconds_end_a_fight_and_that_is_one_change(world: World) -> None:
+    _replaced_eleven_times(world)
+    began = world.now
+    world.look(after=0.25)
+    assert world.right()
+    assert world.seen().fighting
+    quiet = world.keeper.deadline()
+    assert quiet is not None
+    assert began < quiet <= world.now + 60
+    assert world.look(after=quiet - world.now - 0.001) == []
+    world.now = quiet
+    assert world.keeper.due(quiet) == ["one"]
+    (change,) = world.look()
+    assert (change.after.fighting, change.after.state) == (False, "ok")
+    assert world.keeper.deadline() is None
+    world.replace()
+    world.look()
+    assert world.right(), "the pauses are forgotten"
+
+
+def test_a_missing_link_is_made_at_once_even_in_a_fight(world: World) -> None:
+    _replaced_eleven_times(world)
+    world.path.unlink()
+    world.look()
+    assert world.right()
+
+
+@pytest.mark.parametrize("what", ["right", "file", "no parent"])
+def test_a_pause_that_is_over_is_over_whatever_is_there_then(world: World, what: str) -> None:
+    """A time in the past that is never taken away makes a timer that does nothing but fire."""
+    _replaced_eleven_times(world)
+    world.path.unlink()
+    if what == "right":
+        world.look()
+        assert world.right()
+    elif what == "file":
+        world.path.touch()
+    else:
+        world.parent.rmdir()
+        world.parent.touch()
+    world.look(after=0.25)
+    deadline = world.keeper.deadline()
+    assert deadline is None or deadline > world.now
+    (status,) = world.keeper.statuses()
+    assert status.next_try is None or status.next_try > world.now
+
+
+def test_a_person_who_insists_needs_not_wait(world: World) -> None:
+    _replaced_eleven_times(world)
+    world.keeper.insist(["one"], world.now)
+    assert world.right()
+
+
+# --- failures --------------------------------------------------------------------------------
+
+
+def _pauses_until(world: World, mend: Callable[[], None]) -> list[float]:
+    """The pauses between six attempts that fail; then MEND, and one that doesn't."""
+    pauses = []
+    for _ in range(9):
+        status = world.seen()
+        assert (status.state, world.right()) == ("failing", False)
+        assert status.reason
+        assert status.remedy
+        deadline = world.keeper.deadline()
+        assert deadline is not None
+        assert status.next_try == deadline
+        pauses.append(deadline - world.now)
+        assert world.look() == [], "the same failure is said once"
+        assert world.keeper.deadline() == deadline, "looking early doesn't lengthen the pause"
+        world.now = deadline
+        assert world.keeper.due(world.now) == ["one"]
+    mend()
+    world.look()
+    assert world.right()
+    assert world.keeper.deadline() is None
+    return pauses
+
+
+def test_a_read_only_file_system_is_tried_with_growing_pauses(world: World) -> None:
+    mount("t", world.parent, "tmpfs", MS_RDONLY, "mode=0755")
+    pauses = _pauses_until(world, lambda: mount("t", world.parent, "tmpfs", MS_REMOUNT))
+    assert pauses == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert "Read-only file system" not in str(world.seen().reason)
+
+
+def test_a_full_file_system_is_failing_and_says_what_to_free(world: World) -> None:
+    mount("t", world.parent, "tmpfs", 0, "mode=0755,nr_inodes=2")
+    (world.parent / "full").touch()
+    status = world.seen()
+    assert status.state == "failing"
+    assert "No space left" in str(status.reason)
+    assert "inodes" in str(status.remedy)
+    _pauses_until(world, (world.parent / "full").unlink)
+    world.replace()
+    assert world.seen().state == "failing", "an exchange needs an inode more than the link"
+    assert os.listdir(world.parent) == ["link"]
+
+
+def test_a_parent_that_can_t_be_made_for_want_of_space_is_failing(scratch: Path) -> None:
+    """EROFS and ENOSPC are no reason to wait for an event: none tells when they are over."""
+    mount("t", scratch, "tmpfs", MS_RDONLY, "mode=0755")
+    keeper = Keeper(lambda: 0.0)
+    keeper.want([Link("one", str(scratch / "p/link"), "/t")])
+    keeper.look(["one"], 0.0)
+    (status,) = keeper.statuses()
+    assert keeper.deadline() is not None, f"never tried again; {status.state}: {status.reason}"
+    mount("t", scratch, "tmpfs", MS_REMOUNT)
+    keeper.look(["one"], 1.0)
+    assert os.readlink(scratch / "p/link") == "/t"
+    umount(scratch)
+
+
+def test_another_user_s_lack_of_rights_is_failing(world: World) -> None:
+    def look() -> tuple[str, str]:
+        world.look()
+        (status,) = world.keeper.statuses()
+        return status.state, str(status.reason)
+
+    state, reason = as_user(NOBODY, look)
+    assert state == "failing"
+    assert "Permission denied" in reason
+    assert not os.path.lexists(world.path)
+
+
+# --- directories of others -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uid", "mode"), [(NOBODY, 0o755), (0, 0o777), (0, 0o1777)], ids=["owner", "writable", "sticky"]
+)
+def test_a_link_is_not_made_where_others_decide(world: World, uid: int, mode: int) -> None:
+    """Found at each repair: the directory may have been given away since the configuration."""
+    world.look()
+    world.path.unlink()
+    os.chown(world.parent, uid, 0)
+    world.parent.chmod(mode)
+    status = world.seen()
+    assert status.state == "blocked"
+    assert str(world.parent) in str(status.reason)
+    assert "allow-unsafe-parent" in str(status.remedy)
+    assert not os.path.lexists(world.path)
+
+    world.keeper.want([world.link._replace(allow_unsafe_parent=True)])
+    world.look()
+    assert world.right()
+
+
+def test_a_link_that_is_right_is_ok_wherever_it_is(world: World) -> None:
+    world.look()
+    world.parent.chmod(0o777)
+    assert world.seen().state == "ok"
+
+
+def test_a_wrong_link_where_others_decide_is_left_as_it_is(world: World) -> None:
+    world.look()
+    world.replace()
+    world.parent.chmod(0o777)
+    assert world.seen().state == "blocked"
+    assert os.readlink(world.path) == "/elsewhere"
+
+
+def test_an_ancestor_that_became_somebody_s_symlink_is_not_followed(world: World) -> None:
+    """The parent is exchanged for a symlink to a directory that root would never write in."""
+    world.look()
+    theirs = world.top / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, NOBODY, NOBODY)
+    world.parent.rename(world.top / "away")
+    world.parent.symlink_to(theirs)
+    assert world.seen().state == "blocked"
+    assert os.listdir(theirs) == []
+
+
+def test_nothing_half_done_is_swept_where_others_decide(world: World) -> None:
+    spare = world.parent / ".link.ovl-linkd"
+    spare.symlink_to("/elsewhere")
+    world.parent.chmod(0o777)
+    assert world.keeper.sweep() == []
+    assert spare.is_symlink()
+    world.parent.chmod(0o755)
+    assert world.keeper.sweep() == []
+    assert not os.path.lexists(spare)
+
+
+# --- many ------------------------------------------------------------------------------------
+
+
+def test_several_events_of_one_link_are_one_record_of_each_repair(world: World) -> None:
+    world.look()
+    world.path.unlink()
+    outcomes = world.keeper.mend(["one", "unknown"], world.now)
+    outcomes += world.keeper.mend(["one", "one"], world.now)
+    changes = world.keeper.record(outcomes, world.now)
+    assert [change.repair is not None for change in changes] == [True]
+    assert changes[0].after.repairs == 2
+
+
+def test_one_bad_link_costs_no_other(scratch: Path) -> None:
+    (scratch / "file").touch()
+    (scratch / "taken").mkdir()
+    paths = {"a": "file/x", "b": "no/where/x", "c": "taken", "d": "good"}
+    keeper = Keeper(lambda: 0.0)
+    keeper.want([Link(name, str(scratch / path), "/run") for name, path in paths.items()])
+    keeper.look(keeper.names, 0.0)
+    states = {status.link.name: status.state for status in keeper.statuses()}
+    assert states == {"a": "waiting", "b": "waiting", "c": "blocked", "d": "ok"}

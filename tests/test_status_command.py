@@ -1,0 +1,242 @@
+"""`status` without a daemon: what is on disk, in a table for people and in JSON for programs."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from ovl_linkd import cli
+from ovl_linkd.overlay.limits import of_this_kernel
+from ovl_linkd.overlay.shorten import capacity
+from tests.daemon.world import ENVIRONMENT, NOBODY, PYTHON, as_user, command
+
+pytestmark = pytest.mark.needs("root")
+
+HOSTILE = b"/x\n\x1b]0;owned\x07\x1b[2J\xff\xc2\x9b31m"
+
+
+class Place(NamedTuple):
+    """A configuration of one link, `top`/link -> `top`/t, and no daemon."""
+
+    top: Path
+    config: Path
+    path: Path
+
+
+@pytest.fixture
+def place(scratch: Path) -> Place:
+    (scratch / "t").mkdir()
+    config = scratch / "config.yaml"
+    whole = {
+        "control-socket": str(scratch / "sock"),
+        "links": {"one": {"path": str(scratch / "link"), "target": str(scratch / "t")}},
+    }
+    config.write_text(json.dumps(whole))
+    return Place(scratch, config, scratch / "link")
+
+
+def _json(place: Place, *words: str) -> tuple[int, dict[str, Any]]:
+    run = command("status", "--json", "--config", place.config, *words)
+    assert run.stderr == ""
+    return run.returncode, json.loads(run.stdout)
+
+
+# --- JSON ------------------------------------------------------------------------------------
+
+
+def test_json_without_a_daemon_has_every_key_all_the_same(place: Place) -> None:
+    """Additive only: a program that reads it today reads it in ten years."""
+    place.path.symlink_to(place.top / "t")
+    code, state = _json(place)
+    assert code == 3
+    assert state["schema_version"] == 1
+    assert state["daemon"]["running"] is False
+    assert state["farm"] is None
+    (link,) = state["links"]
+    limits = of_this_kernel()
+    layers = {
+        "plain": capacity(os.fsencode(place.top / "t"), limits),
+        "short": capacity(os.fsencode(place.path), limits),
+    }
+    assert link.items() >= {
+        "name": "one", "path": str(place.path), "target": str(place.top / "t"),
+        "state": "ok", "actual": str(place.top / "t"), "target_exists": True,
+        "since": None, "reason": None, "remedy": None, "next_try": None,
+        "repairs": None, "last_repair": None, "layers": layers,
+    }.items()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "actual"),
+    [
+        ("nothing", "missing", None),
+        ("foreign", "wrong", "/elsewhere"),
+        ("file", "blocked", None),
+        ("dangling", "dangling", "the target"),
+    ],
+)
+def test_the_state_is_as_seen_on_disk(
+    place: Place, what: str, state: str, actual: str | None
+) -> None:
+    if what == "foreign":
+        place.path.symlink_to("/elsewhere")
+    elif what == "file":
+        place.path.touch()
+    elif what == "dangling":
+        place.path.symlink_to(place.top / "t")
+        (place.top / "t").rmdir()
+        actual = str(place.top / "t")
+    _, said = _json(place)
+    (link,) = said["links"]
+    assert (link["state"], link["actual"]) == (state, actual)
+    assert link["reason"]
+
+
+def test_not_utf_8_survives_json(place: Place) -> None:
+    """Lone surrogates, as json.dumps writes them: os.fsencode gives the bytes back."""
+    os.symlink(HOSTILE, place.path)
+    _, said = _json(place)
+    assert os.fsencode(said["links"][0]["actual"]) == HOSTILE
+
+
+def test_status_changes_nothing(place: Place) -> None:
+    before = sorted(os.listdir(place.top))
+    assert command("status", "--config", place.config).returncode == 3
+    assert sorted(os.listdir(place.top)) == before
+
+
+def test_links_are_named(place: Place) -> None:
+    code, state = _json(place, "one")
+    assert [link["name"] for link in state["links"]] == ["one"]
+    run = command("status", "--config", place.config, "two")
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert "no link is named two" in run.stderr
+    assert code == 3
+
+
+# --- exit codes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["links: [", "nonsense: 1\n", None], ids=["yaml", "key", "gone"])
+def test_a_broken_configuration_is_can_t_tell(place: Place, text: str | None) -> None:
+    """4 before 3 before 1: without links and socket, not even the daemon's absence is known."""
+    if text is None:
+        place.config.unlink()
+    else:
+        place.config.write_text(text)
+    for words in (["--json"], [], ["one"]):
+        run = command("status", "--config", place.config, *words)
+        assert run.returncode == 4
+        assert run.stdout == ""
+        assert str(place.config) in run.stderr
+        assert "  hint: " in run.stderr
+        assert "Traceback" not in run.stderr
+
+
+def test_a_socket_that_may_not_be_reached_is_can_t_tell(
+    place: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody may well listen there; to say "not running" would be a guess."""
+    closed = place.top / "closed"
+    closed.mkdir(mode=0o700)
+    config = json.loads(place.config.read_text()) | {"control-socket": str(closed / "sock")}
+    place.config.write_text(json.dumps(config))
+    words = ["status", "--json", "--config", str(place.config)]
+    assert as_user(NOBODY, lambda: _flushed(cli.main(words))) == 4
+    state = json.loads(capfd.readouterr().out)
+    assert "pid" not in state["daemon"]
+    assert "Permission denied" in state["daemon"]["trouble"]
+
+
+def _flushed(code: int) -> int:
+    sys.stdout.flush()
+    return code
+
+
+# --- the table -------------------------------------------------------------------------------
+
+
+def _on_a_terminal(place: Place, columns: int, **environment: str) -> str:
+    """What `status` writes to a terminal of so many columns."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, columns))
+    with subprocess.Popen(
+        [*PYTHON, "-m", "ovl_linkd", "status", "--config", place.config],
+        env=ENVIRONMENT | environment,
+        cwd="/",
+        stdout=slave,
+        stderr=slave,
+    ) as process:
+        os.close(slave)
+        written = b""
+        try:
+            while data := os.read(master, 65_536):
+                written += data
+        except OSError:  # EIO: the other end is closed (pty(7))
+            pass
+        os.close(master)
+    assert process.returncode == 3
+    return written.decode()
+
+
+def test_a_table_for_people(place: Place) -> None:
+    place.path.symlink_to("/elsewhere")
+    run = command("status", "--config", place.config)
+    assert (run.returncode, run.stderr) == (3, "")
+    lines = run.stdout.splitlines()
+    assert lines[0].split() == [
+        "NAME", "STATE", "PATH", "TARGET", "REPAIRS", "LAST", "REPAIR", "LAYERS",
+    ]  # fmt: skip
+    assert lines[1].split()[:4] == ["one", "wrong", str(place.path), str(place.top / "t")]
+    assert "the symlink leads to /elsewhere" in lines[2]
+    assert "the daemon is not running" in lines[-1]
+    assert "\x1b" not in run.stdout
+
+
+def test_a_terminal_gets_marks_colours_and_lines_that_fit(place: Place) -> None:
+    long = "/" + "/".join(["snapshots"] * 12)
+    whole = json.loads(place.config.read_text())
+    whole["links"]["one"]["target"] = long
+    place.config.write_text(json.dumps(whole))
+    text = _on_a_terminal(place, 100)
+    assert "✘" in text
+    assert "\x1b[31m" in text
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert "\x1b" not in plain, "colours are all that steers it"
+    rows = [line for line in plain.splitlines() if " one " in line]
+    assert rows
+    assert all(len(row) <= 100 for row in rows)
+    assert "…" in rows[0]
+    assert long not in rows[0]
+
+
+def test_no_color_is_heard_on_a_terminal(place: Place) -> None:
+    text = _on_a_terminal(place, 100, NO_COLOR="1")
+    assert "\x1b" not in text
+    assert "one" in text
+
+
+@pytest.mark.parametrize("columns", [0, 1, 20, 1000])
+def test_no_terminal_is_too_narrow(place: Place, columns: int) -> None:
+    assert "Traceback" not in _on_a_terminal(place, columns)
+
+
+def test_a_symlink_s_text_can_t_steer_the_terminal(place: Place) -> None:
+    """Whoever may put a symlink there would otherwise write on root's screen."""
+    os.symlink(HOSTILE, place.path)
+    for text in (
+        _on_a_terminal(place, 300),
+        command("status", "--config", place.config).stdout,
+    ):
+        assert (
+            re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r\n", "").replace("\n", "").isprintable()
+        )
+        assert r"/x\n\x1b]0;owned\x07\x1b[2J\xff\x9b31m" in text

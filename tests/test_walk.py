@@ -1,0 +1,158 @@
+"""The way to a path, and who decides where it leads."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from ovl_linkd.links.walk import MAX_SYMLINKS, unsafe_ancestor, walk
+
+
+def _steps(path: Path | str, through: bool = False) -> list[str]:
+    return [f"{step.directory}|{step.name}" for step in walk(str(path), through)]
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    return tmp_path.resolve()
+
+
+def test_each_lookup_is_named_before_it_is_done(top: Path) -> None:
+    """The watcher puts its watch there first: a name that appears in between makes an event."""
+    steps = walk(f"{top}/missing/more/link")
+    for step in steps:
+        if step.name == "missing":
+            break
+    assert (step.directory, step.last) == (str(top), False)
+    with pytest.raises(FileNotFoundError):
+        next(steps)
+
+
+def test_the_last_component_is_not_looked_at(top: Path) -> None:
+    (top / "link").symlink_to("/elsewhere/that/is/not/there")
+    assert _steps(top / "link")[-1] == f"{top}|link"
+    assert _steps(top / "nothing")[-1] == f"{top}|nothing"
+
+
+def test_symlinks_on_the_way_are_walked_as_the_kernel_walks_them(top: Path) -> None:
+    (top / "real/deep").mkdir(parents=True)
+    (top / "absolute").symlink_to(top / "real")
+    (top / "relative").symlink_to("real/../absolute/./deep/")
+    steps = _steps(top / "relative/link")
+    assert steps[-1] == f"{top}/real/deep|link"
+    for passed in (f"{top}|relative", f"{top}|real", f"{top}|absolute", f"{top}/real|deep"):
+        assert passed in steps
+
+
+def test_dots_mean_the_physical_parent(top: Path) -> None:
+    """`way/..` is the directory that `way` leads into, one up; not the one that holds `way`."""
+    (top / "a/b").mkdir(parents=True)
+    (top / "way").symlink_to("a/b")
+    assert _steps(f"{top}/way/../link")[-1] == f"{top}/a|link"
+
+
+def test_a_target_is_followed_to_its_end(top: Path) -> None:
+    (top / "store").mkdir()
+    (top / "two").symlink_to("store")
+    (top / "one").symlink_to("two")
+    assert _steps(top / "one", through=True)[-3:] == [f"{top}|one", f"{top}|two", f"{top}|store"]
+
+
+def test_a_loop_ends_as_in_the_kernel(top: Path) -> None:
+    (top / "a").symlink_to("b")
+    (top / "b").symlink_to("a")
+    with pytest.raises(OSError, match="Too many levels") as caught:
+        _steps(top / "a/link")
+    assert caught.value.errno == errno.ELOOP
+    with pytest.raises(OSError, match="Too many levels"):
+        os.stat(top / "a/link")
+
+
+@pytest.mark.parametrize("hops", [MAX_SYMLINKS, MAX_SYMLINKS + 1])
+def test_the_kernel_and_we_take_as_many_symlinks(top: Path, hops: int) -> None:
+    (top / "0").mkdir()
+    for number in range(1, hops + 1):
+        (top / str(number)).symlink_to(str(number - 1))
+    path = top / str(hops) / "link"
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        assert _steps(path)[-1] == f"{top}/0|link"
+    except OSError:
+        with pytest.raises(OSError, match="Too many levels"):
+            _steps(path)
+
+
+def test_a_file_on_the_way_ends_it(top: Path) -> None:
+    (top / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        _steps(top / "file/link")
+
+
+def test_bytes_that_are_not_utf_8_are_names_like_others(top: Path) -> None:
+    name = os.fsdecode(b"\xff\xfe \n")
+    (top / name).mkdir()
+    (top / "way").symlink_to(name)
+    assert _steps(top / "way/link")[-1] == f"{top}/{name}|link"
+
+
+# --- who may change it -----------------------------------------------------------------------
+
+needs_root = pytest.mark.needs("root")
+
+
+@needs_root
+def test_a_way_that_only_root_can_change_is_safe(scratch: Path) -> None:
+    (scratch / "a/b").mkdir(parents=True)
+    assert unsafe_ancestor(f"{scratch}/a/b/link") is None
+    assert unsafe_ancestor(f"{scratch}/a/missing/link") is None
+
+
+@needs_root
+@pytest.mark.parametrize("where", ["a", "a/b"])
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "reason"),
+    [
+        (1, 0, 0o755, "belongs to user 1"),
+        (0, 0, 0o777, "writable by everybody"),
+        (0, 0, 0o1777, "writable by everybody"),  # sticky: others still make names in it
+        (0, 1, 0o775, "writable by group 1"),
+    ],
+)
+def test_a_directory_of_others_is_found_and_named(
+    scratch: Path, where: str, uid: int, gid: int, mode: int, reason: str
+) -> None:
+    (scratch / "a/b").mkdir(parents=True)
+    os.chown(scratch / where, uid, gid)
+    os.chmod(scratch / where, mode)
+    said = unsafe_ancestor(f"{scratch}/a/b/link")
+    assert said is not None
+    assert str(scratch / where) in said
+    assert reason in said
+
+
+@needs_root
+def test_a_group_of_root_is_root(scratch: Path) -> None:
+    os.chmod(scratch, 0o775)
+    assert unsafe_ancestor(f"{scratch}/link") is None
+
+
+@needs_root
+def test_a_safe_directory_that_is_reached_by_an_unsafe_one_is_unsafe(scratch: Path) -> None:
+    """Whoever may change the symlink decides where the path leads, however safe it is there."""
+    (scratch / "safe").mkdir()
+    (scratch / "theirs").mkdir()
+    (scratch / "theirs/way").symlink_to(scratch / "safe")
+    os.chmod(scratch / "theirs", 0o777)
+    said = unsafe_ancestor(f"{scratch}/theirs/way/link")
+    assert said is not None
+    assert "theirs is writable by everybody" in said
+
+
+@needs_root
+def test_a_way_through_a_safe_symlink_into_an_unsafe_directory_is_unsafe(scratch: Path) -> None:
+    (scratch / "theirs").mkdir()
+    os.chown(scratch / "theirs", 1, 1)
+    (scratch / "way").symlink_to("theirs")
+    assert "belongs to user 1" in str(unsafe_ancestor(f"{scratch}/way/link"))
