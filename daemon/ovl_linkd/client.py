@@ -8,8 +8,9 @@ import json
 
 # The C part of the socket module is all we need; the rest of it takes as long to import as
 # everything else here together.
-from _socket import AF_UNIX, SOCK_STREAM, socket
+from _socket import AF_UNIX, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_STREAM, SOL_SOCKET, socket
 from collections.abc import Iterator
+from struct import pack
 from typing import Any
 
 INTERFACE = "org.ovl-linkd.Control"
@@ -57,19 +58,30 @@ def _replies(
     request = {"method": f"{INTERFACE}.{method}", "parameters": parameters, "more": more}
     connection = socket(AF_UNIX, SOCK_STREAM)
     try:
-        connection.settimeout(timeout)
+        # The kernel's time-outs, since a connect(2) that must not block fails at once where others
+        # have filled the backlog; a blocking one waits for its turn (unix(7)).
+        _limit(connection, SO_SNDTIMEO, TIMEOUT)
+        _limit(connection, SO_RCVTIMEO, timeout)
         _connect(connection, path)
         connection.sendall(json.dumps(request).encode() + b"\0")
         for message in _messages(connection):
             yield _parameters(message)
             if not message.get("continues"):
                 return
-    except TimeoutError:
-        raise NoAnswer(f"the daemon does not answer within {timeout:g} s") from None
+    except BlockingIOError:
+        raise NoAnswer(f"the daemon does not answer within {timeout or TIMEOUT:g} s") from None
     except OSError as error:
         raise NoAnswer(f"the connection broke: {error.strerror or error}") from None
     finally:
         connection.close()
+
+
+def _limit(connection: socket, which: int, seconds: float | None) -> None:
+    """Set a time-out; None is none (socket(7): a struct timeval of zero)."""
+    microseconds = int((seconds or 0) * 1e6)
+    connection.setsockopt(
+        SOL_SOCKET, which, pack("ll", microseconds // 1_000_000, microseconds % 1_000_000)
+    )
 
 
 def _connect(connection: socket, path: str) -> None:
@@ -77,7 +89,7 @@ def _connect(connection: socket, path: str) -> None:
         connection.connect(path)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         raise NotRunning(f"nobody listens at {path}") from None
-    except TimeoutError:
+    except BlockingIOError:
         raise
     except OSError as error:
         raise NoAnswer(f"{error.strerror or error}: {path}") from None

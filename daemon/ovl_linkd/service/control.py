@@ -91,13 +91,9 @@ class Control(VarlinkInterface, name=INTERFACE):
         changes = self._service.subscribe()
         try:
             yield self._links(self._service.statuses([]))
-            while not self._peer.gone():
-                changed = await changes.next()
-                if changed is None:
-                    break
-                if changed:
-                    yield self._links(self._service.statuses(changed))
-            raise LastResult([])  # the client has hung up, or the daemon stops
+            while changed := await changes.next():
+                yield self._links(self._service.statuses(changed))
+            raise LastResult([])  # the daemon stops
         finally:
             self._service.unsubscribe(changes)
 
@@ -160,6 +156,7 @@ class _Protocol(VarlinkInterfaceServerProtocol):
         super().__init__(registry)
         self._pending = 0  # bytes of a request that isn't complete
         self._sent: asyncio.Future[None] | None = None
+        self._following: asyncio.Future[None] | None = None  # a Monitor that is under way
 
     def message_received(self, data: bytes, fds: FileDescriptorArray | None) -> None:
         end = data.rfind(0)
@@ -182,7 +179,24 @@ class _Protocol(VarlinkInterfaceServerProtocol):
     def call_received(
         self, call: VarlinkMethodCall, fds: FileDescriptorArray | None
     ) -> asyncio.Future[None] | None:
-        return super().call_received(call, fds) or self._taken()
+        done = super().call_received(call, fds)
+        if done and call.more and self._following is None:
+            # Nothing may happen for hours. Go on reading meanwhile: that tells when the client
+            # hangs up. A second one has to wait for the first, like any call.
+            self._following = done
+            done.add_done_callback(self._followed)
+            return None
+        return done or self._taken()
+
+    def _followed(self, done: asyncio.Future[None]) -> None:
+        self._following = None
+        if not done.cancelled() and (error := done.exception()):
+            self.handle_call_exception(error, oneway=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._following:
+            self._following.cancel()
+        super().connection_lost(exc)
 
     def _taken(self) -> asyncio.Future[None] | None:
         """Done when the last answer has left, or can't any more."""

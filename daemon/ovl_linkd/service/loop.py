@@ -150,8 +150,6 @@ class Service:
             self._once(self._socket.path, f"no control socket: {error}")
         if self._file is None and published.read() is None:
             self._publish()
-        for subscription in self._subscriptions:
-            subscription.wake()  # whoever has hung up is found now
 
     def _resync_later(self) -> None:
         asyncio.get_running_loop().call_later(self._config.resync_interval, self._resync)

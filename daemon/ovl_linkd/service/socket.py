@@ -25,20 +25,9 @@ class Peer:
     """The process at the other end of a connection, as it was when it connected (unix(7))."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         self.pid, self.uid, _gid = struct.unpack("3i", credentials)
         self.trusted = self.uid in (0, os.geteuid())
-
-    def gone(self) -> bool:
-        """Whether the other end has hung up."""
-        try:
-            flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
-            return self._connection.recv(1, flags) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
 
 
 class Connection(NamedTuple):

@@ -20,18 +20,14 @@ class Subscription:
         self._names.update(names)
         self._news.set()
 
-    def wake(self) -> None:
-        """Let next() return, so that the follower can see whether anybody still listens."""
-        self._news.set()
-
     def end(self) -> None:
         """There is no more to come."""
         self._ended = True
         self._news.set()
 
-    async def next(self) -> set[str] | None:
-        """Wait; the names since the last call, possibly none. None: there is no more to come."""
+    async def next(self) -> set[str]:
+        """Wait; the names since the last call. None of them: there is no more to come."""
         await self._news.wait()
         self._news.clear()
         names, self._names = self._names, set()
-        return None if self._ended else names
+        return set() if self._ended else names
