@@ -50,6 +50,8 @@ def _formatter(prog: str) -> "HelpFormatter":
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line ARGUMENTS (default: this process'); the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    if sys.stdout is None:  # closed by the caller: nobody reads it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a locale may not know our letters
@@ -69,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         quick = getattr(module, "quick", None)
         options = (quick and quick(words[1:])) or parser(name).parse_args(words[1:])
         code: int = module.run(options)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return code
     except UserError as error:
         return _complain(name, error)
@@ -77,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         # Whoever read our output has seen enough; keep the interpreter from saying so at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _complain(name, UserError(str(error)))
     except KeyboardInterrupt:
         return 130
 
@@ -88,8 +92,11 @@ def script() -> None:
     at exit; leaving that out saves a tenth of its life.
     """
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            print(end="", file=stream, flush=True)
+        except OSError:
+            pass  # nobody reads it any more
     os._exit(code)
 
 
