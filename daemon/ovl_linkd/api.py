@@ -20,36 +20,40 @@ def shorten(
 ) -> Plan:
     """Decide how the OPTIONS of one overlay mount are to be handed to mount(2).
 
-    ``links`` maps each link's path to its target, ``{"/run/ctrdl": "/var/lib/…/snapshots"}``; by
-    default they are those of the daemon or its configuration. ``when``: ``always`` shortens
-    whatever it can, ``needed`` only options that are too long. ``limit``: bytes, by default what
-    mount(2) takes on this machine.
+    ``links`` maps each link's path to its target, ``{"/run/ctrdl": "/var/lib/…/snapshots"}``, and
+    is taken as it is. By default they are those of the daemon or its configuration which are well
+    on disk at this moment. ``when``: ``always`` shortens whatever it can, ``needed`` only options
+    that are too long. ``limit``: bytes, by default what mount(2) takes on this machine.
 
-    The Plan's ``options`` are bytes, empty unless it ``fits``. Nothing on disk is looked at: a
-    caller that mounts at once finds a missing link by ENOENT. Raises Malformed, a ValueError, for
+    The Plan's ``options`` are bytes, empty unless it ``fits``. Raises Malformed, a ValueError, for
     options that no kernel takes, and UserError where LINKS is None and the configuration is faulty.
     """
+    prefixes = _prefixes(links) if links is not None else _prefixes(_configured(healthy=True))
     of_kernel = _limits.of_this_kernel()
-    return _shorten.plan(os.fsencode(options), _prefixes(links), of_kernel, when, limit=limit)
+    return _shorten.plan(os.fsencode(options), prefixes, of_kernel, when, limit=limit)
 
 
 def expand(options: str | bytes, links: Mapping[str, str] | None = None) -> bytes:
     """Return OPTIONS with the links' targets in place of their paths: shorten() undone.
 
     For reading and comparing: the result may be longer than mount(2) takes. ``links`` and the
-    errors are those of shorten().
+    errors are those of shorten(), whatever is on disk.
     """
-    return _shorten.expand(os.fsencode(options), _prefixes(links))
+    known = links if links is not None else _configured(healthy=False)
+    return _shorten.expand(os.fsencode(options), _prefixes(known))
 
 
-def _prefixes(links: Mapping[str, str] | None) -> list[Prefix]:
-    if links is not None:
-        return [
-            Prefix(path, os.fsencode(target), os.fsencode(path)) for path, target in links.items()
-        ]
+def _prefixes(links: Mapping[str, str]) -> list[Prefix]:
+    return [Prefix(path, os.fsencode(target), os.fsencode(path)) for path, target in links.items()]
+
+
+def _configured(healthy: bool) -> dict[str, str]:
+    """The links of the daemon or its configuration; only those that lead where they should."""
     from ovl_linkd import published
+    from ovl_linkd.links.link import observe
 
-    return [
-        Prefix(link.name, os.fsencode(link.target), os.fsencode(link.path))
+    return {
+        link.path: link.target
         for link in published.known(None).links
-    ]
+        if not healthy or observe(link).state == "ok"
+    }
