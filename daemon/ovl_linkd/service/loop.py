@@ -217,6 +217,7 @@ class Service:
             self._log.warning("%s: %s, ignoring", link.path, error)
         self._config = wanted
         self._tell(self._keeper.look(self._keeper.names, clock()))
+        self._tell_summary()  # also where nothing changed but which links are kept
         for link in gone:
             self._log.info("%s is kept no more; what is there stays", link.path)
         if wanted.farm:
