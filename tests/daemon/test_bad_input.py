@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ovl_linkd.commands.run import FAULTY
 from tests.daemon.world import ENVIRONMENT, NOBODY, PATIENCE, PYTHON, Daemon, as_user, command
 
 pytestmark = pytest.mark.needs("root")
@@ -44,7 +45,7 @@ def _run(top: Path) -> "subprocess.CompletedProcess[str]":
 
 def test_a_configuration_that_was_named_and_is_missing(tree: Path) -> None:
     (tree / "config.yaml").unlink()
-    said = _complains(_run(tree))
+    said = _complains(_run(tree), FAULTY)
     assert f"{tree}/config.yaml" in said
     assert "No such file" in said
     assert sorted(os.listdir(tree)) == ["t"]
@@ -55,7 +56,7 @@ def test_a_configuration_that_is_no_file(tree: Path, kind: str) -> None:
     config = tree / "config.yaml"
     config.unlink()
     config.mkdir() if kind == "directory" else os.mkfifo(config)
-    assert str(config) in _complains(_run(tree))
+    assert str(config) in _complains(_run(tree), FAULTY)
 
 
 def test_a_configuration_that_may_not_be_read(
@@ -77,7 +78,7 @@ def test_a_configuration_that_may_not_be_read(
 
 def test_every_error_of_a_configuration_comes_at_once(tree: Path) -> None:
     (tree / "config.yaml").write_text("lings: {}\nresync-interval: soon\nlinks: {one: {path: x}}\n")
-    said = _complains(_run(tree))
+    said = _complains(_run(tree), FAULTY)
     for line in (1, 2, 3):
         assert f"config.yaml:{line}:" in said
     assert sorted(os.listdir(tree)) == ["config.yaml", "t"]
@@ -87,7 +88,7 @@ def test_a_parent_directory_of_others_is_refused(tree: Path) -> None:
     (tree / "theirs").mkdir()
     os.chown(tree / "theirs", NOBODY, NOBODY)
     _write(tree, "theirs/link", "t")
-    said = _complains(_run(tree))
+    said = _complains(_run(tree), FAULTY)
     assert "belongs to user 65534" in said
     assert "allow-unsafe-parent" in said
     assert os.listdir(tree / "theirs") == []

@@ -173,12 +173,17 @@ class Daemon:
     def _start(self, words: list[str]) -> None:
         name = self.directory / "notify"
         name.unlink(missing_ok=True)
-        environment = ENVIRONMENT | {"NOTIFY_SOCKET": str(name), "JOURNAL_STREAM": "8:1"}
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
             open(self._log, "ab") as log,
         ):
             notify.bind(str(name))
+            # As if it led to the journal: that is where a line could be forged.
+            stream = os.fstat(log.fileno())
+            environment = ENVIRONMENT | {
+                "NOTIFY_SOCKET": str(name),
+                "JOURNAL_STREAM": f"{stream.st_dev}:{stream.st_ino}",
+            }
             self._process = subprocess.Popen(
                 words,
                 env=environment | self._environment,

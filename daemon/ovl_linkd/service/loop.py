@@ -15,12 +15,14 @@ from ovl_linkd.errors import UserError
 from ovl_linkd.links.keeper import Change, Keeper, Outcome, Status
 from ovl_linkd.links.watch import Watch
 from ovl_linkd.service import control
+from ovl_linkd.service.metrics import Metrics, Moment, layers
 from ovl_linkd.service.reading import read_config
-from ovl_linkd.service.report import WINDOW, Report, summary
+from ovl_linkd.service.report import WINDOW, Report, event, summary
 from ovl_linkd.service.rewriting import rewrite
 from ovl_linkd.service.socket import Connection, ControlSocket, Peer
 from ovl_linkd.service.subscription import Subscription
-from ovl_linkd.service.systemd import notify, open_log, watchdog_interval
+from ovl_linkd.service.systemd import notify, open_log, passed_socket, watchdog_interval
+from ovl_linkd.service.textfile import Textfile
 from ovl_linkd.service.wire import Daemon, Problem, Refused, Rewritten
 
 MOST_READS = 64  # of events in a row before anything else gets a turn
@@ -42,21 +44,22 @@ class Service:
         self._log = open_log()
         self._report = Report(self._log)
         self._began = clock()
+        labels = {"config": config_file} if config_file else {}
+        self._metrics = Metrics(__version__, time.time(), labels)
+        self._textfile = Textfile(self._exposition, self._report.once)
         self._stamp = config_files.stamp(config_file)
         self._config = apart.load(config_file)
         before = published.read() if config_file is None else None
         kept = {link.path: link.target for link in before.links} if before else {}
         self._keeper = Keeper(clock, kept)
         self._watch = _open_watch()
-        self._unwatched: set[str] = set()
-        self._said: set[str] = set()
         self._reloading = asyncio.Lock()
         self._hangup: asyncio.Task[None] | None = None
         self._subscriptions: set[Subscription] = set()
         self._socket = ControlSocket(self._config.control_socket, self._attach)
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
-        self._summary = ""  # what STATUS= said last
+        self._said_last = ""  # by STATUS=
 
     async def run(self) -> None:
         """Keep the links until SIGTERM or SIGINT."""
@@ -72,6 +75,7 @@ class Service:
         self._listen_to_mounts()
         self._socket.serve()
         self._publish()
+        self._textfile.write()
         self._resync_later()
         self._feed_watchdog()
         gc.collect()
@@ -134,6 +138,7 @@ class Service:
             "%s, ignoring",
             context.get("message"),
             exc_info=error if isinstance(error, BaseException) else None,
+            extra=event("bug"),
         )
         loop.call_later(TROUBLE, self._look_at_everything)
 
@@ -145,11 +150,12 @@ class Service:
         self._look_at_everything()
         try:
             self._socket.ensure()
-            self._said.discard(self._socket.path)
+            self._report.once(self._socket.path, None)
         except (OSError, UserError) as error:
-            self._once(self._socket.path, f"no control socket: {error}")
+            self._report.once(self._socket.path, f"no control socket: {error}")
         if self._file is None and published.read() is None:
             self._publish()
+        self._textfile.write()
 
     def _resync_later(self) -> None:
         asyncio.get_running_loop().call_later(self._config.resync_interval, self._resync)
@@ -162,11 +168,13 @@ class Service:
     def _tell(self, changes: list[Change]) -> None:
         """Everything that comes after the repair."""
         self._plan_timer()
-        if self._watch.unwatched.keys() - self._unwatched:
-            self._tell_unwatched()
+        if self._report.unwatched(self._watch.unwatched, self._config.resync_interval):
+            self._tell_summary()
         if not changes:
             return
         self._report.tell(changes, clock())
+        self._metrics.changed(changes)
+        self._textfile.soon()
         if self._report.unsaid() and self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(WINDOW, self._flush_report)
         for subscription in self._subscriptions:
@@ -174,24 +182,17 @@ class Service:
         self._tell_summary()
 
     def _tell_summary(self) -> None:
-        said = summary(self._keeper.statuses())
-        if said != self._summary:
-            self._summary = said
+        said = self._summary()
+        if said != self._said_last:
+            self._said_last = said
             notify(f"STATUS={said}")
 
     def _flush_report(self) -> None:
         self._flush = None
         self._report.flush()
 
-    def _tell_unwatched(self) -> None:
-        for path in sorted(self._watch.unwatched.keys() - self._unwatched):
-            self._log.warning(
-                "can't watch %s: %s; changes below it are seen every %g s, ignoring",
-                path,
-                self._watch.unwatched[path].strerror,
-                self._config.resync_interval,
-            )
-        self._unwatched = set(self._watch.unwatched)
+    def _summary(self) -> str:
+        return summary(self._keeper.statuses(), len(self._watch.unwatched))
 
     def _plan_timer(self) -> None:
         deadline = self._keeper.deadline()
@@ -218,6 +219,8 @@ class Service:
         self._config = wanted
         self._tell(self._keeper.look(self._keeper.names, clock()))
         self._tell_summary()  # also where nothing changed but which links are kept
+        self._metrics.kept(layers(wanted.links))
+        self._textfile.move(wanted.metrics_file)
         for link in gone:
             self._log.info("%s is kept no more; what is there stays", link.path)
         if wanted.farm:
@@ -248,14 +251,19 @@ class Service:
             wanted = await read_config(self._file)
         except ConfigError as error:
             for problem in error.problems:
-                self._log.error("configuration not loaded, everything stays as it was: %s", problem)
+                text = "configuration not loaded, everything stays as it was: %s"
+                at = event("reload-failed", FILE=problem.file, LINE=str(problem.line))
+                self._log.error(text, problem, extra=at)
+            self._metrics.reloaded(False)
+            self._textfile.soon()
             raise Refused([Problem(*found) for found in error.problems]) from None
         if wanted.control_socket != self._config.control_socket:
             self._log.warning("control-socket: changed; it moves at the next restart, ignoring")
         self._stamp = stamp
         self._want(wanted)
         self._publish()
-        self._log.info("configuration loaded: %s", summary(self._keeper.statuses()))
+        self._metrics.reloaded(True)
+        self._log.info("configuration loaded: %s", self._summary(), extra=event("loaded"))
 
     # -- what the control socket asks (wire.Service) ---------------------------------------
 
@@ -302,9 +310,9 @@ class Service:
     def _open_socket(self) -> None:
         """Open the control socket. A daemon that can't be asked still keeps its links."""
         try:
-            self._socket.open()
+            self._socket.open(passed_socket(self._socket.path))
         except OSError as error:
-            self._once(self._socket.path, f"no control socket: {error}")
+            self._report.once(self._socket.path, f"no control socket: {error}")
 
     def _publish(self) -> None:
         if self._file is not None:
@@ -312,15 +320,17 @@ class Service:
         links = self._config.links
         try:
             published.write(published.Published(links, self._socket.path, self._stamp))
-            self._said.discard(published.PATH)
+            self._report.once(published.PATH, None)
         except OSError as error:
-            self._once(published.PATH, f"commands will be slower: {error}")
+            self._report.once(published.PATH, f"commands will be slower: {error}")
 
-    def _once(self, thing: str, trouble: str) -> None:
-        """Log a TROUBLE with THING that does not stop a repair, until it has been well again."""
-        if thing not in self._said:
-            self._said.add(thing)
-            self._log.warning("%s, ignoring", trouble)
+    def _exposition(self) -> str:
+        watch, interval = self._watch, self._config.resync_interval
+        unwatched = len(watch.unwatched)
+        statuses = self._keeper.statuses()
+        return self._metrics.text(
+            Moment(time.time(), statuses, watch.overflows, unwatched, interval)
+        )
 
 
 def _open_watch() -> Watch:

@@ -1,9 +1,10 @@
 """What the keeper did, as log lines; and a storm of it as a handful of them."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ovl_linkd.links.keeper import Change, Status
+from ovl_linkd.text import printable
 
 MOST_LINES = 10  # about links, within
 WINDOW = 10.0  # seconds
@@ -19,6 +20,34 @@ _LEVELS = {
     "failing": logging.ERROR,
 }
 
+#: what happened -> MESSAGE_ID of the journal's entry (sd_journal_send(3)). They are for ever:
+#: people search by them, and the message catalog explains them.
+MESSAGE_IDS = {
+    "made": "38136f30927d4cd1a0b62c88780ad801",
+    "restored": "843ee515aa1447e5b99ec5d4f96eef33",
+    "blocked": "6369c56bccea41508c5f5815c4fbe401",
+    "unblocked": "a63a4d815a9342e1a0342e072a4047aa",
+    "ok": "0868c52ac7eb497d90b21dbe1e695209",
+    "dangling": "5122fd344a524b2abc5d01bc678ad089",
+    "missing": "44bf84ab76a5440b901ef1d3c9dbbfdb",
+    "wrong": "0155f17b8cfd4031b58812cc2f967648",
+    "waiting": "c8582e0a64c541368e152a4aeb52280b",
+    "failing": "05766e4ab87c4ea1b0bc72a7516c0c0c",
+    "fight": "050be54a10e341f19c98bf6b8ddc76d4",
+    "fight-over": "c508d02a99f34f5f87059acedf4f1be5",
+    "storm": "7e0d158e637a4637825690a924585e22",
+    "loaded": "95b040b30a7e44dea8fd4165cf8642d6",
+    "reload-failed": "805fbb5a7fbe49b68f00be6bc8b7e067",
+    "unwatched": "215725a1bcbd468ab06b095960cc8a90",
+    "degraded": "8d5b3c974a3f454e80ab0c77ba8f371d",
+    "bug": "be694d1bd96240d5a71834eae7ac443b",
+}
+
+
+def event(name: str, **fields: str) -> dict[str, object]:
+    """What a call of the logger takes as ``extra``, so that the journal knows NAME by its id."""
+    return {"journal": {"MESSAGE_ID": MESSAGE_IDS[name], **fields}}
+
 
 class Report:
     """Logs changes. After MOST_LINES in a WINDOW the rest is counted and told in one line."""
@@ -29,6 +58,8 @@ class Report:
         self._lines = 0
         self._unsaid = 0
         self._slowest = 0.0
+        self._unwatched: set[str] = set()
+        self._troubled: set[str] = set()
 
     def tell(self, changes: Iterable[Change], now: float) -> None:
         """Log CHANGES, which happened at NOW."""
@@ -36,14 +67,17 @@ class Report:
             began, ended = _fight(change)
             if began or ended:
                 level = logging.WARNING if began else logging.INFO
-                self._logger.log(level, fight_line(change))
+                extra = event("fight" if began else "fight-over", **_fields(change))
+                self._logger.log(level, fight_line(change), extra=extra)
                 continue
             if now - self._window > WINDOW:
                 self.flush()
                 self._window, self._lines = now, 0
             if self._lines < MOST_LINES:
                 self._lines += 1
-                self._logger.log(*line(change))
+                level, text = line(change)
+                extra = event(what(change), **_fields(change))
+                self._logger.log(level, text, extra=extra)
             else:
                 self._unsaid += 1
                 self._slowest = max(self._slowest, change.repair.took if change.repair else 0.0)
@@ -61,8 +95,37 @@ class Report:
                 self._unsaid,
                 WINDOW,
                 self._slowest * 1000,
+                extra=event(
+                    "storm", CHANGES=str(self._unsaid), SLOWEST_USEC=_microseconds(self._slowest)
+                ),
             )
         self._unsaid, self._slowest = 0, 0.0
+
+    def unwatched(self, found: Mapping[str, OSError], interval: float) -> bool:
+        """Log which directories of FOUND can't be watched that could; whether any changed.
+
+        INTERVAL is the seconds after which all is looked at.
+        """
+        if found.keys() == self._unwatched:
+            return False
+        for path in sorted(found.keys() - self._unwatched):
+            self._logger.warning(
+                "can't watch %s: %s; changes below it are seen every %g s, ignoring",
+                path,
+                found[path].strerror,
+                interval,
+                extra=event("unwatched"),
+            )
+        self._unwatched = set(found)
+        return True
+
+    def once(self, thing: str, trouble: str | None) -> None:
+        """Log a TROUBLE with THING that stops no repair, until it has been well (None) again."""
+        if trouble is None:
+            self._troubled.discard(thing)
+        elif thing not in self._troubled:
+            self._troubled.add(thing)
+            self._logger.warning("%s, ignoring", trouble, extra=event("degraded"))
 
 
 def _fight(change: Change) -> tuple[bool, bool]:
@@ -82,22 +145,34 @@ def fight_line(change: Change) -> str:
     return f"{status.link.path} is no longer being replaced"
 
 
+def what(change: Change) -> str:
+    """What happened, a key of MESSAGE_IDS."""
+    before, after, repair = change
+    if after.state in ("ok", "dangling") and before and before.state == "blocked":
+        return "unblocked"
+    # One that is gone again by the time it is looked at was restored all the same.
+    if repair and after.state in ("ok", "dangling", "missing", "wrong"):
+        return "made" if before is None and repair.found == "missing" else "restored"
+    return after.state
+
+
 def line(change: Change) -> tuple[int, str]:
     """The level and the text that tell of CHANGE."""
-    status, repair = change.after, change.repair
+    status, repair, happened = change.after, change.repair, what(change)
+    more = ", and is no longer blocked" if happened == "unblocked" else ""
     if repair:
         if change.before is None and repair.found == "missing":
             text = f"made {status.link.path} -> {status.link.target}"
             level = logging.INFO
         else:
-            what = f"found {repair.found}" + (f": {repair.old}" if repair.old else "")
+            found = f"found {repair.found}" + (f": {repair.old}" if repair.old else "")
             text = (
                 f"restored {status.link.path} -> {status.link.target} "
-                f"({what}; {repair.took * 1e6:.0f} µs)"
+                f"({found}; {repair.took * 1e6:.0f} µs){more}"
             )
-            level = logging.WARNING
+            level = logging.INFO if more else logging.WARNING
         return (level, text) if status.state == "ok" else (level, f"{text}; {_state(status)}")
-    return _LEVELS[status.state], f"{status.link.path}: {_state(status)}"
+    return _LEVELS[status.state], f"{status.link.path}: {_state(status)}{more}"
 
 
 def _state(status: Status) -> str:
@@ -105,11 +180,39 @@ def _state(status: Status) -> str:
     return text + (f" (to do: {status.remedy})" if status.remedy else "")
 
 
-def summary(statuses: Iterable[Status]) -> str:
-    """One honest line about all links, "2 links ok, 1 blocked", for STATUS= (sd_notify(3))."""
+def _fields(change: Change) -> dict[str, str]:
+    """CHANGE as fields of the journal. Paths as they are, for programs; sentences printable."""
+    status, repair = change.after, change.repair
+    link = status.link
+    fields = {"LINK": link.name, "PATH": link.path, "TARGET": link.target, "STATE": status.state}
+    if status.actual is not None:
+        fields["ACTUAL"] = status.actual
+    if status.reason:
+        fields["REASON"] = printable(status.reason)
+    if status.remedy:
+        fields["REMEDY"] = printable(status.remedy)
+    if repair:
+        fields |= {"FOUND": repair.found, "TOOK_USEC": _microseconds(repair.took)}
+        if repair.old is not None:
+            fields["FOUND_TARGET"] = repair.old
+    return fields
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f}"
+
+
+def summary(statuses: Iterable[Status], unwatched: int = 0) -> str:
+    """One honest line about all links, "2 links ok, 1 blocked", for STATUS= (sd_notify(3)).
+
+    ``unwatched`` directories are seen only now and then.
+    """
     counts: dict[str, int] = {}
     for status in statuses:
         counts[status.state] = counts.get(status.state, 0) + 1
     ok = counts.pop("ok", 0)
     parts = [f"{ok} {'link' if ok == 1 else 'links'} ok"]
-    return ", ".join(parts + [f"{count} {state}" for state, count in sorted(counts.items())])
+    parts += [f"{count} {state}" for state, count in sorted(counts.items())]
+    if unwatched:
+        parts.append(f"{unwatched} {'directory' if unwatched == 1 else 'directories'} not watched")
+    return ", ".join(parts)

@@ -48,15 +48,23 @@ class ControlSocket:
         self._attach = attach
         self._socket: socket.socket | None = None
         self._identity: tuple[int, int] | None = None
+        self._passed = False
         self._clients: Counter[int] = Counter()
         self._connections: set[Connection] = set()
 
-    def open(self) -> None:
-        """Bind; a socket that nobody listens at any more is replaced.
+    def open(self, passed: socket.socket | None = None) -> None:
+        """Take over PASSED, which listens at the path; or bind, replacing a stale socket.
 
         Raises UserError if a daemon listens there, or something that is no socket is there, and
         OSError if the directory can't be written. Call serve() to accept.
         """
+        self._passed = passed is not None and _answers(self.path)
+        if passed and self._passed:
+            passed.setblocking(False)
+            self._socket, self._identity = passed, _identity(self.path)
+            return
+        if passed:
+            passed.close()  # what lies at the path now, if anything, is not this socket
         directory = os.path.dirname(self.path)
         os.makedirs(directory, 0o755, exist_ok=True)
         # A file of our own: a directory may be locked by whoever may read it (flock(2)).
@@ -91,8 +99,8 @@ class ControlSocket:
             self.serve()
 
     def close(self) -> None:
-        """Stop listening, remove the socket if it is still ours, send all clients away."""
-        if self._socket and _identity(self.path) == self._identity:
+        """Stop listening, remove the socket if we made it, send all clients away."""
+        if self._socket and not self._passed and _identity(self.path) == self._identity:
             os.unlink(self.path)
         self._stop()
         for connection in self._connections:
@@ -133,6 +141,18 @@ class ControlSocket:
         self._clients[uid] -= 1
         if not self._clients[uid]:
             del self._clients[uid]
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens at PATH."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def _clear(path: str) -> None:

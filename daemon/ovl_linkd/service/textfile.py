@@ -1,0 +1,81 @@
+"""A file for node_exporter's textfile collector: replaced as a whole, and not at every change."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+
+PAUSE = 1.0  # seconds, at least, in which changes are gathered before the file is written
+
+
+class Textfile:
+    """Keeps the file at ``path`` saying what ``text`` returns; with None there is no file.
+
+    ``told`` is called with the path and what is wrong, or None after a success.
+    """
+
+    def __init__(self, text: Callable[[], str], told: Callable[[str, str | None], None]) -> None:
+        self.path: str | None = None
+        self._text = text
+        self._told = told
+        self._timer: asyncio.TimerHandle | None = None
+        self._pause = PAUSE
+
+    def move(self, path: str | None) -> None:
+        """Write to PATH from now on; a file that is written no more goes away."""
+        if self.path and self.path != path:
+            _remove(self.path)
+        self.path = path
+        self.soon()
+
+    def soon(self) -> None:
+        """Write after a pause, unless that is already to be."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._pause, self.write)
+
+    def write(self) -> None:
+        """Write now."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self.path is None:
+            return
+        began = time.monotonic()
+        try:
+            replace(self.path, self._text())
+        except OSError as error:
+            self._told(self.path, f"no metrics: {error}")
+        else:
+            self._told(self.path, None)
+        # With very many links, or on a slow disk, that takes long: then at 2 % of the time.
+        self._pause = max(PAUSE, 50 * (time.monotonic() - began))
+
+
+def replace(path: str, text: str) -> None:
+    """Put TEXT at PATH as one, readable by everybody. Raises OSError, and leaves nothing then.
+
+    The directory may be another's, who must not be able to have this process write elsewhere:
+    the new file is made, never opened. Its name doesn't end as those do that are collected.
+    """
+    spare = f"{path}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(spare, flags, 0o644)
+    except FileExistsError:
+        os.unlink(spare)  # of a run that was killed
+        descriptor = os.open(spare, flags, 0o644)
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o644)
+            file.write(text.encode())
+        os.rename(spare, path)
+    except OSError:
+        _remove(spare)
+        raise
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
