@@ -1,6 +1,11 @@
-"""The daemon keeps the links until SIGTERM; the links stay. SIGHUP reads the configuration anew."""
+"""The daemon keeps the links until SIGTERM; the links stay. SIGHUP reads the configuration anew.
+
+Exit codes: 0 told to stop, 78 the configuration is faulty, 1 it can't start for another reason.
+"""
 
 from argparse import ArgumentParser, Namespace
+
+FAULTY = 78  # EX_CONFIG (sysexits.h): the unit is not started again for it
 
 
 def arguments(_parser: ArgumentParser) -> None:
@@ -20,12 +25,20 @@ def run(options: Namespace) -> int:
     from ovl_linkd.config import ConfigError
     from ovl_linkd.errors import UserError
     from ovl_linkd.service.loop import Service
+    from ovl_linkd.service.systemd import notify
+    from ovl_linkd.text import printable
 
     os.umask(0o022)
     try:
         service = Service(options.config)
+        asyncio.run(service.run())
     except ConfigError as error:
+        more = f" (and {len(error.problems) - 1} more)" if error.problems[1:] else ""
+        notify(printable(f"STATUS=configuration faulty: {error.problems[0]}{more}"))
         problems = "\n".join(str(problem) for problem in error.problems)
-        raise UserError(problems, "the links on disk stay as they are; ovl-linkd check") from None
-    asyncio.run(service.run())
+        hint = "the links on disk stay as they are; ovl-linkd check"
+        raise UserError(problems, hint, FAULTY) from None
+    except UserError as error:
+        notify(printable(f"STATUS={error.what}"))
+        raise
     return 0

@@ -325,5 +325,5 @@ def _waiting(link: Link, reason: str) -> Observation:
 
 def _failing(link: Link, error: OSError) -> Observation:
     seen = observe(link)
-    reason = f"{error.strerror}: {error.filename or link.path}"
+    reason = f"{error.strerror}: {error.filename2 or error.filename or link.path}"
     return seen._replace(state="failing", reason=reason, remedy=remedy_for(error, link))

@@ -241,8 +241,9 @@ def remedy_for(error: OSError, link: Link) -> str:
     """What a person can do about ERROR, met while LINK was put right."""
     parent = os.path.dirname(link.path)
     remedies = {
-        errno.EROFS: f"mount the file system of {parent} read-write; in a sandboxed unit add "
-        f"ReadWritePaths={parent}",
+        # A mount namespace does not follow when a mount is made writable outside it.
+        errno.EROFS: f"mount the file system of {parent} read-write, or in a sandboxed unit add "
+        f"ReadWritePaths={parent}; then restart the daemon",
         errno.ENOSPC: f"free space or inodes on the file system of {parent}",
         errno.EDQUOT: f"raise the quota on the file system of {parent}",
         errno.EACCES: f"run as a user who may write {parent}, or give it to this one",

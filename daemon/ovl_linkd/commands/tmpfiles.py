@@ -1,0 +1,119 @@
+"""Lines of tmpfiles.d(5) for every link: systemd-tmpfiles then makes it before anything mounts, and
+never takes it for old. The service runs this with --write when it has started or reloaded.
+
+The file is also what a boot starts from when it meets a configuration that is broken.
+Exit codes: 0 done, 1 the configuration is faulty or the file can't be written.
+"""
+
+import os
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+
+from ovl_linkd import published
+from ovl_linkd.errors import UserError
+from ovl_linkd.links.link import Link
+
+NAME = "ovl-linkd.conf"
+#: where administrators and, since nothing else outlives a boot, programs put lines of their own
+DIRECTORY = "/etc/tmpfiles.d"
+#: where packages put theirs; a file of the same name in DIRECTORY hides them
+PACKAGED = ("/usr/local/lib/tmpfiles.d", "/usr/lib/tmpfiles.d")
+#: the first line of a file that may be replaced, or removed by who takes the program away
+MARK = "# Written by ovl-linkd tmpfiles --write; remove this line to keep your changes."
+
+_PLAIN = frozenset(
+    b"/-_.,:=+@~" + bytes(range(48, 58)) + bytes(range(65, 91)) + bytes(range(97, 123))
+)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help=f"into {DIRECTORY}/{NAME}, unless the packaged lines say the same",
+    )
+
+
+def run(options: Namespace) -> int:
+    """Print the lines, or write them where systemd-tmpfiles finds them."""
+    if options.write and options.config:
+        hint = "print the lines, and put them into a file of another name"
+        raise UserError("--write is for the standard configuration only", hint, 2)
+    text = lines(published.known(options.config).links)
+    if not options.write:
+        print(text, end="")
+        return 0
+    path = f"{DIRECTORY}/{NAME}"
+    try:
+        if done := _write(text, path):
+            print(done)
+    except OSError as error:
+        hint = "the links are kept, but at the next boot made only when the daemon starts"
+        raise UserError(f"{error.strerror}: {error.filename or path}", hint) from None
+    return 0
+
+
+def lines(links: Iterable[Link]) -> str:
+    """One line a link: type L, never L+, which would remove what is in the link's place."""
+    return "".join(f"L {_path(link.path)} - - - - {_argument(link.target)}\n" for link in links)
+
+
+def _path(path: str) -> str:
+    """PATH as that field is read: one word, in which quotes join and `%` starts a specifier.
+
+    systemd 252 knows no C escape there, and a link's path holds nothing else that needs one.
+    """
+    return re.sub("([\"'])", r"\\\1", path).replace("%", "%%")
+
+
+def _argument(target: str) -> str:
+    """TARGET as the last field is read: C escapes first, then `%` starts a specifier."""
+    return "".join(
+        chr(byte) if byte in _PLAIN else "%%" if byte == ord("%") else f"\\x{byte:02x}"
+        for byte in os.fsencode(target)
+    )
+
+
+def _write(text: str, path: str) -> str | None:
+    """Have PATH say TEXT, atomically, and tell what was done if anything was. Raises OSError."""
+    present = _content(path)
+    if present is not None and present.partition("\n")[0] != MARK:
+        return f"{path} was not written by ovl-linkd and is left alone"
+    packaged = next(filter(None, (_content(f"{place}/{NAME}") for place in PACKAGED)), "")
+    if _meant(packaged) == _meant(text):
+        if present is None:
+            return None
+        os.unlink(path)
+        return f"removed {path}: the packaged lines say the same"
+    wanted = f"{MARK}\n{text}"
+    if present == wanted:
+        return None
+    _replace(path, wanted)
+    return f"wrote {path}"
+
+
+def _meant(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def _content(path: str) -> str | None:
+    """What PATH says, the empty string for a mask (a symlink to /dev/null); None if missing."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return "" if os.path.islink(path) else None
+
+
+def _replace(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    # A name that systemd-tmpfiles does not read: it takes *.conf only.
+    spare = f"{path}.new"
+    with open(spare, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # what is half written at a crash must not be what boots next
+    os.rename(spare, path)

@@ -1,0 +1,188 @@
+"""A machine to try the service on: systemd booted as PID 1 in a container, in half a second.
+
+Its root is the host's own below a writable layer that is thrown away, so that nothing but Debian's
+systemd-container is needed. What the host has enabled, its fstab and its journal are hidden.
+"""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TOP = Path(__file__).parents[2]
+CHECKOUT = "/run/checkout"  # TOP inside
+LINK = "/run/ctrdl"
+TARGET = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+SERVICE = "ovl-linkd.service"
+
+_HIDDEN = ("etc/systemd/system", "etc/tmpfiles.d", "etc/ovl-linkd", "var/log/journal")
+_UNWANTED = ("getty.target", "systemd-logind.service", "dbus.socket", "dbus.service")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Machine:
+    """One container. What is put below ``root`` is there at the boot.
+
+    ``installed`` is a tree that lies over the host's root, ``place`` an empty directory on a tmpfs.
+    """
+
+    def __init__(self, installed: Path, place: Path) -> None:
+        self._place = place
+        self.root = place / "root"
+        self._cgroup = _own_cgroup() / f"ovl-linkd-test-{os.getpid()}"
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._leader = 0
+        upper = place / "upper"
+        for name in _HIDDEN:
+            (upper / name).mkdir(parents=True)
+            os.setxattr(upper / name, "trusted.overlay.opaque", b"y")
+        for path in (place / "work", self.root):
+            path.mkdir()
+        layers = f"lowerdir={installed}:/,upperdir={upper},workdir={place}/work"
+        subprocess.run(["mount", "-t", "overlay", "-o", layers, "-", self.root], check=True)
+        (self.root / "etc/fstab").write_text("")
+        for directory in ("etc", "var"):
+            (self.root / directory / ".updated").touch()  # ConditionNeedsUpdate=: no ldconfig now
+        for name in _UNWANTED:
+            (self.root / "etc/systemd/system" / name).symlink_to("/dev/null")
+
+    @property
+    def on(self) -> bool:
+        """Whether it has been booted."""
+        return self._leader != 0
+
+    def enable(self, *units: str) -> None:
+        """Enable UNITS, as an administrator would, before the boot."""
+        command = ["systemctl", f"--root={self.root}", "--quiet", "enable", *units]
+        subprocess.run(command, check=True)
+
+    def write(self, path: str, text: str) -> None:
+        """Have the file PATH say TEXT, before the boot or after it."""
+        file = self.path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def boot(self, timeout: float = 30) -> None:
+        """Start, and wait until systemd has done all that a boot does."""
+        self._cgroup.mkdir()
+        address = self._place / "notify"
+        command = [
+            *("setsid", "systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot"),
+            *("--register=no", "--keep-unit", "--private-network", "--console=pipe"),
+            *("--notify-ready=yes", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
+            f"--bind-ro={TOP}:{CHECKOUT}",
+            *(f"--machine=test-{os.getpid()}", "systemd.unit=multi-user.target"),
+        ]
+        join = f"echo $$ >{shlex.quote(str(self._cgroup))}/cgroup.procs"
+        environment = {
+            "PATH": _PATH,
+            "NOTIFY_SOCKET": str(address),
+            "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+        }
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.bind(str(address))
+            with open(self._place / "console", "wb") as console:
+                self._nspawn = subprocess.Popen(
+                    ["sh", "-c", f"{join}; exec {shlex.join(command)}"],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=console,
+                    stderr=console,
+                )
+            try:
+                self._wait_until_up(told, timeout)
+            finally:
+                address.unlink()
+
+    def _wait_until_up(self, told: socket.socket, timeout: float) -> None:
+        """As systemd-nspawn(1) says of --notify-ready."""
+        told.settimeout(timeout)
+        ready = False
+        while not (ready and self._leader):
+            try:
+                message = told.recv(4096).decode()
+            except TimeoutError:
+                said = (self._place / "console").read_text(errors="replace")
+                raise AssertionError(f"not up after {timeout:g} s:\n{said}") from None
+            fields = dict(line.split("=", 1) for line in message.splitlines())
+            self._leader = int(fields.get("X_NSPAWN_LEADER_PID", self._leader))
+            ready |= fields.get("READY") == "1"
+
+    def run(
+        self, *command: str, code: int | None = 0, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run COMMAND inside. AssertionError, with all that it said, unless it ends with CODE."""
+        enter = ("nsenter", "-t", str(self._leader), "-a", "env", "-i", f"PATH={_PATH}")
+        done = subprocess.run(
+            [*enter, "LANG=C.UTF-8", *command],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
+        )
+        said = f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        assert code in (None, done.returncode), said
+        return done
+
+    def systemctl(self, *words: str) -> str:
+        """Run systemctl inside; what it printed."""
+        return self.run("systemctl", *words).stdout.strip()
+
+    def show(self, name: str, unit: str = SERVICE) -> str:
+        """The property NAME of UNIT."""
+        return self.systemctl("show", "--value", "--property", name, unit)
+
+    def journal(self, *words: str) -> str:
+        """The messages of this boot that WORDS choose, one a line."""
+        command = ("journalctl", "-b", "-q", "--no-pager", "-o", "cat", *words)
+        return self.run(*command, code=None).stdout  # 1 where nothing is found
+
+    def path(self, inside: str) -> Path:
+        """INSIDE as it is seen from here, with what is mounted in the machine while it runs."""
+        top = Path(f"/proc/{self._leader}/root") if self._leader else self.root
+        return top / inside.lstrip("/")
+
+    def link(self, path: str = LINK) -> str | None:
+        """What the symlink at PATH says; None if there is none."""
+        try:
+            return os.readlink(self.path(path))
+        except OSError:
+            return None
+
+    def off(self) -> None:
+        """Pull the plug; what was written to the disk stays."""
+        if self._nspawn:
+            if self._leader:
+                os.kill(self._leader, signal.SIGKILL)
+            else:
+                self._nspawn.kill()
+            self._nspawn.wait(30)
+        self._nspawn, self._leader = None, 0
+        for directory, _, _ in os.walk(self._cgroup, topdown=False):
+            os.rmdir(directory)
+
+    def scrap(self) -> None:
+        """Pull the plug, and take the machine apart."""
+        self.off()
+        subprocess.run(["umount", self.root], check=True)
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Wait until CONDITION is true; AssertionError if it isn't after some SECONDS."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't come true"
+        time.sleep(0.01)
+
+
+def _own_cgroup() -> Path:
+    """The cgroup of this process in the unified hierarchy, which need not be the only one."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    top = next(words[1] for words in mounts if words[2] == "cgroup2")
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    return Path(top + next(line[3:] for line in lines if line.startswith("0::")))
