@@ -31,8 +31,12 @@ MAY_IMPORT = {
     "links": set[str](),
     "formats": {"overlay"},
     "config": {"links", "."},
+    "machine": {"overlay"},
+    "doctor": {"machine", "links", "formats", "overlay"},
     "service": {"config", "links", "overlay", "."},
-    "commands": {"service", "config", "links", "formats", "overlay", "."},
+    "commands": {
+        *("service", "doctor", "machine", "config", "links", "formats", "overlay", "."),
+    },
     ".": {"config", "links", "formats", "overlay"},
 }
 

@@ -18,7 +18,10 @@ COMMANDS = {
     "rewrite": "shorten overlay mount options, or undo it",
     "check": "validate the configuration, without a daemon",
     "repair": "put links right now",
+    "tmpfiles": "print the links as lines for systemd-tmpfiles, or install these",
     "reload": "have the daemon read its configuration anew",
+    "doctor": "what limits overlay mounts on this machine, what is already wrong, what mends it",
+    "init": "find this machine's layer stores and write a configuration; print drop-ins",
     "demo": "show the whole story on real mounts, leaving nothing behind",
 }
 USAGE = 2  # exit code of a wrong call

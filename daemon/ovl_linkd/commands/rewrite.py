@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ovl_linkd import published
 from ovl_linkd.errors import UserError
-from ovl_linkd.formats import mount_line, raw
+from ovl_linkd.formats import mount_line, mount_program, raw
 from ovl_linkd.links.link import Link, observe
 from ovl_linkd.overlay import limits
 from ovl_linkd.overlay.options import MAX_TEXT, Malformed
@@ -62,8 +62,9 @@ def run(args: "Namespace") -> int:
             plan = raw.rewrite(text, prefixes, limits.of_this_kernel(), args.when)
             rewritten, plans = plan.options, (plan,)
         else:
+            by_value = mount_program.takes_by_value()
             rewritten, plans = mount_line.rewrite(
-                text, prefixes, limits.of_this_kernel(), args.when, by_value=_mounts_by_value()
+                text, prefixes, limits.of_this_kernel(), args.when, by_value=by_value
             )
     except Malformed as error:
         raise UserError(error.what, error.hint, _MALFORMED) from None
@@ -88,23 +89,6 @@ def _given(argument: str | None) -> bytes:
             _MALFORMED,
         )
     return text
-
-
-def _mounts_by_value() -> bool:
-    """Whether this machine's mount(8) hands options over by fsconfig(2), 255 bytes a value.
-
-    Asked of mount(8) itself: libmount lists ``fd-based-mount`` among its features where it has the
-    new mount API built in (libmount/src/version.c). Without a mount(8) the answer is no.
-    """
-    import subprocess
-
-    try:
-        answer = subprocess.run(
-            ["mount", "--version"], capture_output=True, timeout=10, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return b"fd-based-mount" in answer
 
 
 def _refuse_unless_fit(plans: tuple[Plan, ...]) -> None:

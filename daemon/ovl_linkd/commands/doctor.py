@@ -1,0 +1,106 @@
+"""Each finding comes with the line that mends it. Nothing on this machine is changed: what the
+kernel and mount(8) take is tried in a private mount namespace. Works without the daemon; without
+root it says what it could not look into.
+
+Exit codes: 0 nothing to mend, 1 something is wrong. What only may be wrong doesn't change it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
+
+    from ovl_linkd.doctor.finding import Finding
+    from ovl_linkd.links.link import Link
+
+Json = dict[str, Any]
+
+
+def arguments(parser: "ArgumentParser") -> None:
+    """Declare the arguments."""
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(options: "Namespace") -> int:
+    """Look at everything and print it; 1 if something is to be mended."""
+    groups = examine(options.config)
+    wrong = any(one.level == "wrong" for _, found in groups for one in found)
+    if options.json:
+        import json
+
+        print(json.dumps(_json(groups, ok=not wrong), indent=2))
+    else:
+        from ovl_linkd.commands.doctor_text import report
+
+        print(report(groups))
+    return int(wrong)
+
+
+def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
+    """(concern, its findings), in the order in which they are shown."""
+    from ovl_linkd.doctor import (
+        cleaners,
+        containerd,
+        fstab,
+        kernel,
+        mount_program,
+        mounts,
+        units,
+        watches,
+    )
+    from ovl_linkd.doctor import links as kept
+    from ovl_linkd.machine import containerd as machine
+
+    links, others, faulty = _configured(config_file)
+    containerds = [machine.read(), *machine.others()]
+    concerns: list[tuple[str, Callable[[], list[Finding]]]] = [
+        ("kernel", kernel.findings),
+        ("mount(8)", mount_program.findings),
+        ("links", lambda: faulty or kept.findings(links)),
+        ("cleaners", lambda: cleaners.findings(links)),
+        ("containerd", lambda: containerd.findings(links, containerds)),
+        ("units", lambda: units.findings(links, others, containerds)),
+        ("fstab", fstab.findings),
+        ("inotify", watches.findings),
+        ("mounts", mounts.findings),
+    ]
+    return [(name, look()) for name, look in concerns]
+
+
+def _configured(
+    config_file: str | None,
+) -> "tuple[tuple[Link, ...], list[str], list[Finding]]":
+    """The links, the other files that the daemon makes, and what is wrong with the configuration.
+
+    Where it is faulty there are no links.
+    """
+    from ovl_linkd.config import ConfigError, load
+    from ovl_linkd.doctor.finding import WRONG, Finding
+
+    try:
+        config = load(config_file)
+    except ConfigError as error:
+        what = f"the configuration is faulty: {error.problems[0]}"
+        why = "nothing that depends on the links could be looked at"
+        return (), [], [Finding(WRONG, what, why, "ovl-linkd check")]
+    others = [path for path in (config.control_socket, config.metrics_file) if path]
+    return config.links, others, []
+
+
+def _json(groups: "list[tuple[str, list[Finding]]]", ok: bool) -> Json:
+    return {
+        "schema_version": 1,
+        "ok": ok,
+        "findings": [
+            {
+                "concern": name,
+                "level": one.level,
+                "what": one.what,
+                "why": one.why or None,
+                "mend": one.mend or None,
+            }
+            for name, found in groups
+            for one in found
+        ],
+    }

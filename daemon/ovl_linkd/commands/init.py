@@ -1,0 +1,159 @@
+"""Without an option, writes the configuration to /etc/ovl-linkd/config.yaml, or to --config FILE;
+what is there is never overwritten.
+
+--drop-in UNIT prints what makes UNIT wait for the links it mounts through; for ovl-linkd.service,
+what lets it write where links lie outside /run. --containerd prints what goes into containerd's
+configuration, and its drop-in.
+
+Exit codes: 0 done, 1 it can't be done.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ovl_linkd.errors import UserError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from ovl_linkd.links.link import Link
+    from ovl_linkd.machine.containerd import Containerd
+
+FILE = "/etc/ovl-linkd/config.yaml"
+
+
+def arguments(parser: "ArgumentParser") -> None:
+    """Declare the arguments."""
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--print", action="store_true", help="print the configuration only")
+    what.add_argument("--containerd", action="store_true", help="print what containerd needs")
+    what.add_argument("--drop-in", metavar="UNIT", help="print the drop-in for this unit")
+    parser.add_argument("--write", action="store_true", help="put the drop-in in its place")
+    parser.add_argument(
+        "--link",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a link that UNIT needs; default: those that it mounts through",
+    )
+
+
+def run(options: "Namespace") -> int:
+    """Print or write what was asked for; the exit code. Raises UserError."""
+    from ovl_linkd.machine import containerd
+
+    if (options.write or options.link) and not options.drop_in:
+        raise UserError("--write and --link go with --drop-in", "ovl-linkd init --help", 2)
+    its = containerd.read()
+    if options.drop_in:
+        return _drop_in(options, its)
+    if options.containerd:
+        return _containerd(options.config, its)
+    return _configuration(options, its)
+
+
+def _configuration(options: "Namespace", its: "Containerd") -> int:
+    from ovl_linkd.commands.init_config import text
+
+    if its.trouble:
+        print(f"ovl-linkd init: {its.source}: {its.trouble}; taking the default", file=sys.stderr)
+    configuration = text(its)
+    if options.print:
+        print(configuration, end="")
+        return 0
+    file = os.path.abspath(options.config or FILE)
+    _create(file, configuration)
+    print(f"{file} written")
+    from ovl_linkd.config import ConfigError, load
+
+    try:
+        load(file)
+    except ConfigError as error:
+        raise UserError(f"it can't be used yet:\n{error}", f"edit {file}") from None
+    print("to do: systemctl enable --now ovl-linkd, or systemctl reload ovl-linkd if it runs")
+    return 0
+
+
+def _create(file: str, text: str) -> None:
+    """Write FILE, which must not exist. Raises UserError."""
+    try:
+        os.makedirs(os.path.dirname(file), 0o755, exist_ok=True)
+        # O_EXCL: neither what is there nor what a symlink there leads to is overwritten.
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        hint = "ovl-linkd init --print shows what it would be"
+        raise UserError(f"{file} is there and is not overwritten", hint) from None
+    except OSError as error:
+        raise UserError(f"{error.strerror}: {error.filename}", "run it as root") from None
+    with open(descriptor, "w", encoding="utf-8") as stream:
+        os.fchmod(descriptor, 0o644)
+        stream.write(text)
+
+
+def _drop_in(options: "Namespace", its: "Containerd") -> int:
+    from ovl_linkd import published
+    from ovl_linkd.commands import init_drop_in as drop_ins
+    from ovl_linkd.doctor.units import DAEMON
+    from ovl_linkd.machine import containerd
+
+    unit = drop_ins.full_name(options.drop_in)
+    if unit == DAEMON:
+        directories = _outside_run(options.config)
+        if not directories:
+            print("everything lies in /run: nothing has to be added", file=sys.stderr)
+            return 0
+        made = drop_ins.for_daemon(directories)
+    else:
+        links = published.known(options.config).links
+        containerds = [its, *containerd.others()]
+        made = drop_ins.for_user(unit, drop_ins.choose(unit, links, options.link, containerds))
+    if options.write:
+        print(drop_ins.write(made))
+    else:
+        print(f"# {made.file}\n{made.text}", end="")
+    return 0
+
+
+def _outside_run(config_file: str | None) -> list[str]:
+    """The directories outside /run that the daemon has to write: for links, socket, metrics."""
+    from ovl_linkd.config import ConfigError, load
+
+    try:
+        config = load(config_file)
+    except ConfigError as error:
+        raise UserError(str(error), "ovl-linkd check") from None
+    paths = [link.path for link in config.links]
+    paths += [path for path in (config.control_socket, config.metrics_file) if path]
+    parents = dict.fromkeys(os.path.dirname(path) for path in paths)
+    return [each for each in parents if not f"{os.path.realpath(each)}/".startswith("/run/")]
+
+
+def _containerd(config_file: str | None, its: "Containerd") -> int:
+    from ovl_linkd import published
+    from ovl_linkd.commands import init_drop_in as drop_ins
+    from ovl_linkd.doctor.containerd import kept_root
+    from ovl_linkd.machine.containerd import CONFIGURATION
+
+    link = kept_root(published.known(config_file).links, its)
+    if link is None:
+        raise UserError(
+            f"no link leads to {its.snapshotter}, the root of containerd's snapshotter",
+            "ovl-linkd init --print shows the one that is missing",
+        )
+    made = drop_ins.for_user("containerd.service", [link])
+    print(f"# into {CONFIGURATION}, for containerd from 1.5 on\n{_fragment(link)}")
+    print(f"# {made.file}\n{made.text}", end="")
+    return 0
+
+
+def _fragment(link: "Link") -> str:
+    """What has containerd mount by LINK's path."""
+    import json
+
+    from ovl_linkd.machine.containerd import PLUGIN
+
+    # A TOML basic string is a JSON string here: a link's path has no control characters.
+    path = json.dumps(link.path, ensure_ascii=False)
+    version = "# only where the file has no version yet:\nversion = 2\n"
+    return f'{version}\n[plugins."{PLUGIN}"]\n  root_path = {path}\n'

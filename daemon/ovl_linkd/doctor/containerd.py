@@ -1,0 +1,125 @@
+"""containerd's ``root_path`` against the kept links.
+
+containerd from 1.5 on mounts by the name that root_path gives. It makes a directory there if
+nothing is there, and opens an empty store if it is given ``snapshots`` itself.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+
+from ovl_linkd.doctor.finding import MAYBE, NOTE, OK, UNKNOWN, WRONG, Finding
+from ovl_linkd.links.link import Link, observe
+from ovl_linkd.machine.containerd import PLUGIN, Containerd
+
+_INIT = "ovl-linkd init --containerd"
+
+
+def findings(links: Sequence[Link], containerds: Sequence[Containerd]) -> list[Finding]:
+    """What is wrong with root_path, where it is set; CONTAINERDS: the machine's own first."""
+    found = _of(links, containerds[0])
+    for other in containerds[1:]:
+        if other.root_path or other.trouble:
+            found += _of(links, other)
+    return found
+
+
+def _of(links: Sequence[Link], containerd: Containerd) -> list[Finding]:
+    if containerd.trouble is not None:
+        what = f"containerd's configuration can't be read: {containerd.trouble}"
+        return [Finding(UNKNOWN, what, containerd.source, "run it as root")]
+    path = containerd.root_path
+    if path is None:
+        return _without(links, containerd)
+    path = path.rstrip("/") or "/"
+    for link in links:
+        if link.path == path:
+            return _by_link(link, containerd)
+    return _elsewhere(path, links, containerd)
+
+
+def kept_root(links: Sequence[Link], containerd: Containerd) -> Link | None:
+    """The link that names the overlay snapshotter's root, as root_path has to; None without one."""
+    path = (containerd.root_path or "").rstrip("/")
+    for link in links:
+        if link.path == path and not leads_to_snapshots(link):
+            return link
+    wanted = os.path.normpath(containerd.snapshotter)
+    fitting = [link for link in links if os.path.normpath(link.target) == wanted]
+    return min(fitting, key=lambda link: len(link.path), default=None)
+
+
+def leads_to_snapshots(link: Link) -> bool:
+    """Whether LINK's target is the ``snapshots`` directory within a snapshotter's root."""
+    parent, name = os.path.split(os.path.normpath(link.target))
+    if name != "snapshots":
+        return False
+    return os.path.basename(parent) == PLUGIN or os.path.exists(f"{parent}/metadata.db")
+
+
+def _without(links: Sequence[Link], containerd: Containerd) -> list[Finding]:
+    if not containerd.found and not os.path.isdir(containerd.snapshotter):
+        return [Finding(OK, "containerd is not configured here")]
+    what = f"containerd mounts by its long paths: root_path is not set ({containerd.source})"
+    why = "from 1.5 on it can mount by a kept link"
+    if kept_root(links, containerd) is None:
+        return [Finding(NOTE, what, f"{why}; none leads to its root yet", "ovl-linkd init --print")]
+    return [Finding(NOTE, what, why, _INIT)]
+
+
+def _by_link(link: Link, containerd: Containerd) -> list[Finding]:
+    if leads_to_snapshots(link):
+        return [_at_snapshots(link.path, os.path.dirname(os.path.normpath(link.target)))]
+    seen = observe(link)
+    if seen.state == "ok":
+        return [Finding(OK, f"root_path is the kept link {link.name}, {link.path}")]
+    what = f"root_path is the link {link.name}, which is {seen.state}: {seen.reason}"
+    why = {
+        "dangling": "containerd starts without its overlayfs snapshotter",
+        "missing": "containerd makes a directory there when it starts: an empty store",
+        "waiting": "containerd makes a directory there when it starts: an empty store",
+        "blocked": "containerd has an empty store there, or made one",
+    }.get(seen.state, "containerd's images are not there")
+    mend = seen.remedy or f"ovl-linkd repair {link.name}"
+    if seen.state == "dangling":
+        mend = f"mkdir -p -m 0700 {link.target}  # {_INIT}: the drop-in that does it at each start"
+    return [Finding(WRONG, what, f"{why} ({containerd.source})", mend)]
+
+
+def _at_snapshots(path: str, root: str) -> Finding:
+    what = f"root_path = {path} leads to snapshots, not to its parent, the snapshotter's root"
+    why = f"containerd opens an empty store in {root}/snapshots/snapshots"
+    mend = f"a link that leads to {root}, and root_path set to it: {_INIT}"
+    return Finding(WRONG, what, why, mend)
+
+
+def _elsewhere(path: str, links: Sequence[Link], containerd: Containerd) -> list[Finding]:
+    """root_path names no kept link: a directory of somebody's choice, or a link nobody keeps."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        mode = 0
+    except OSError as error:
+        return [Finding(UNKNOWN, f"root_path = {path}: {error.strerror}", "", "run it as root")]
+    for link in links:
+        if path.startswith(f"{link.path}/"):
+            inside = link._replace(target=link.target.rstrip("/") + path[len(link.path) :])
+            if leads_to_snapshots(inside):
+                return [_at_snapshots(path, os.path.dirname(os.path.normpath(inside.target)))]
+            return [Finding(OK, f"root_path goes through the kept link {link.name}, {link.path}")]
+    if stat.S_ISLNK(mode):
+        target = os.path.realpath(path)
+        if leads_to_snapshots(Link("", path, target)):
+            return [_at_snapshots(path, os.path.dirname(target))]
+        what = f"root_path = {path} is a symlink that nobody keeps"
+        why = "once it is gone containerd makes a directory there: an empty store"
+        return [Finding(WRONG, what, why, f"links: {{ctrd: {{path: {path}, target: {target}}}}}")]
+    if not mode and path.startswith("/run/"):
+        what = f"root_path = {path} is not there, and no kept link"
+        why = "containerd makes a directory there, whose content a boot takes away"
+        return [Finding(WRONG, what, why, "ovl-linkd init --print")]
+    if os.path.basename(path) == "snapshots" and os.path.exists(f"{path}/../metadata.db"):
+        return [_at_snapshots(path, os.path.dirname(path))]
+    if not mode:
+        return [Finding(MAYBE, f"root_path = {path} is not there yet", containerd.source)]
+    return [Finding(OK, f"root_path = {path} is a directory of its own")]

@@ -1,0 +1,37 @@
+"""The kept links: how they are on disk, and how many layers they make room for."""
+
+import os
+from collections.abc import Sequence
+
+from ovl_linkd.doctor.finding import MAYBE, OK, UNKNOWN, WRONG, Finding
+from ovl_linkd.links.link import Link, observe
+from ovl_linkd.overlay.limits import capacity, of_this_kernel
+
+
+def findings(links: Sequence[Link]) -> list[Finding]:
+    """A finding for each link."""
+    if not links:
+        return [Finding(MAYBE, "no link is configured", "", "ovl-linkd init --print")]
+    return [_of(link) for link in links]
+
+
+def _of(link: Link) -> Finding:
+    seen = observe(link)
+    limits = of_this_kernel()
+    plain = capacity(os.fsencode(link.target), limits)
+    short = capacity(os.fsencode(link.path), limits)
+    room = f"one mount(2) holds {plain} layers by the long names, {short} through {link.path}"
+    if seen.state == "ok":
+        if seen.target_exists is None:
+            what = f"link {link.name}: what is behind {link.target} can't be seen by this user"
+            return Finding(UNKNOWN, what, room, "run it as root")
+        return Finding(OK, f"link {link.name} is ok: {room}")
+    what = f"link {link.name} is {seen.state}: {seen.reason or link.path}"
+    if seen.state == "dangling":
+        return Finding(
+            MAYBE, what, "right only as long as its owner has not run", seen.remedy or ""
+        )
+    mend = seen.remedy or f"ovl-linkd repair {link.name}"
+    if seen.state == "missing":
+        mend = "systemctl enable --now ovl-linkd"
+    return Finding(WRONG, what, "what mounts through it fails", mend)
