@@ -1,12 +1,12 @@
-# What can be done with this checkout; `make` alone lists it. Everything ends up in .venv, which
-# may be deleted at any time; Debian packages are installed where something is missing.
+# What can be done with this checkout; `make` alone lists it. All but `install` ends up in .venv and
+# build, which may be deleted at any time; Debian packages are installed where something is missing.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench demo test lint bench soak
+.PHONY: help setup setup-test setup-bench demo test lint bench soak docs install uninstall deb
 
 # Not whatever python3 comes first on PATH: Debian's python3-systemd belongs to this one, and a
 # service that hides /root and /home can still start it.
@@ -14,6 +14,12 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 # More arguments for pytest: make test ARGS='-k keeper -x'
 ARGS :=
+
+# Where `make install` puts things, for a package also below which directory; FORCE=1 has
+# `make uninstall` take ovl-linkd away from those who need it.
+PREFIX := /usr/local
+DESTDIR :=
+FORCE :=
 
 # The system administrator's directories: a user's PATH on Debian doesn't have them.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -59,6 +65,75 @@ has() {
 }
 endef
 
+# What install, uninstall and deb share. Nothing of it writes into the checkout: that may be an
+# ordinary user's, and this root.
+define INSTALLING
+umask 022
+prefix='$(PREFIX)' destdir='$(DESTDIR)'
+library=$$prefix/lib/ovl-linkd
+# Both end up in scripts, units and patterns.
+for word in "$$prefix" "$$destdir"; do
+    [[ $$word =~ ^(/[A-Za-z0-9._+-]+)*$$ && $$word != *..* ]] && continue
+    echo "make: '$$word' is not an absolute path of plain letters, without a / at the end" >&2
+    exit 1
+done
+
+# sources DIRECTORY: a copy of what goes into a package.
+sources() {
+    mkdir -p "$$1"
+    tar --create --exclude=__pycache__ --exclude='*.egg-info' --owner=0 --group=0 \
+        config daemon docs systemd pyproject.toml CHANGELOG.md LICENSE README.md SECURITY.md |
+        tar --extract --no-same-owner --directory="$$1"
+}
+
+# build: a copy of the sources and an environment with the program, in $$work, which goes with us.
+build() {
+    has ensurepip venv || need python3-venv
+    work=$$(mktemp -d)
+    new=
+    trap 'rm -rf "$$work" $${new:+"$$new"}' EXIT
+    sources "$$work/source"
+    cd "$$work/source"
+    $(PYTHON) -m venv --system-site-packages "$$work/venv"
+    pip=("$$work/venv/bin/python" -m pip --quiet --no-input --no-cache-dir)
+    "$${pip[@]}" install "$$work/source"
+}
+
+# shared PYTHON DIRECTORY: all but the program itself, below DIRECTORY as it will lie below /.
+# PYTHON has ovl_linkd, docutils and shtab.
+shared() {
+    local python=$$1 root=$$2 share=$$2$$prefix/share unit
+    "$$python" docs/man.py "$$share/man"
+    "$$python" docs/completions.py "$$share"
+    for unit in systemd/*.service systemd/*.socket; do
+        install -D -m 644 "$$unit" "$$root$$prefix/lib/systemd/system/$${unit##*/}"
+        sed -i "s#/usr/bin/ovl-linkd#$$prefix/bin/ovl-linkd#g" \
+            "$$root$$prefix/lib/systemd/system/$${unit##*/}"
+    done
+    install -D -m 644 -t "$$root$$prefix/lib/tmpfiles.d" systemd/tmpfiles.d/*.conf
+    ! compgen -G 'systemd/*.catalog' >/dev/null ||
+        install -D -m 644 -t "$$root$$prefix/lib/systemd/catalog" systemd/*.catalog
+    install -D -m 644 -t "$$share/ovl-linkd" config/config.yaml config/config.schema.json
+    install -D -m 644 -t "$$share/ovl-linkd/examples" config/examples/*.yaml
+    install -D -m 644 -t "$$share/doc/ovl-linkd" docs/*.example.yml README.md CHANGELOG.md SECURITY.md LICENSE
+    # Elsewhere it would not be read; the program has a copy of its own to fall back on.
+    [[ $$prefix != /usr ]] ||
+        install -D -m 644 -t "$$root$$library" config/config.yaml
+}
+
+# in_use DIRECTORY: whether a process runs the program from there.
+in_use() {
+    grep -lzqsF "$$1/bin/python" /proc/[0-9]*/cmdline
+}
+
+# tell_systemd: that units, and explanations for the journal, came or went.
+tell_systemd() {
+    [[ -z $$destdir ]] && (( EUID == 0 )) || return 0
+    ! command -v journalctl >/dev/null || journalctl --update-catalog || true
+    [[ ! -d /run/systemd/system ]] || systemctl daemon-reload
+}
+endef
+
 help:  ## this list
 	sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do
 	    printf '  make %-12s %s\n' "$$name" "$$what"
@@ -90,15 +165,221 @@ setup:  ## what running needs, in .venv; the command is .venv/bin/ovl-linkd
 
 setup-test: setup  ## and what the tests need
 	$(FUNCTIONS)
-	command -v tmpreaper >/dev/null || need tmpreaper
+	missing=()
+	command -v tmpreaper >/dev/null || missing+=(tmpreaper)
+	command -v man >/dev/null || missing+=(man-db)
+	command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
+	need "$${missing[@]}"
 	[[ ! -e $(VENV)/setup-test ]] || exit 0
 	echo "setup: adding what the tests need to $(VENV)"
-	$(VENV)/bin/python -m pip install -qq --editable '.[test]'
+	$(VENV)/bin/python -m pip install -qq --editable '.[docs,test]'
 	touch $(VENV)/setup-test
 
 setup-bench: setup-test  ## and what the benchmarks need: a C compiler for the loop to compare with
 	$(FUNCTIONS)
 	[[ -e /usr/include/stdio.h ]] && command -v cc >/dev/null || need gcc libc6-dev
+
+docs: setup-test  ## bring the generated parts of the manual pages up to date
+	$(VENV)/bin/python docs/generate.py
+
+# PREFIX/lib/ovl-linkd/env leads to the program, an environment of its own. A new one is made beside
+# it and takes its place by one rename(2): a daemon that runs goes on in the old one, which is
+# removed by the first install or uninstall that finds nobody using it.
+install:  ## put it on this machine; PREFIX=/usr/local DESTDIR=
+	$(FUNCTIONS)
+	$(INSTALLING)
+	if [[ -z $$destdir ]] && (( EUID )); then
+	    echo "install: only root can install below $$prefix; use sudo make install" >&2
+	    exit 1
+	fi
+	at=$$destdir$$library
+	if [[ ! -e $$at/manifest ]] && [[ -e $$at || -e $$destdir$$prefix/bin/ovl-linkd ]]; then
+	    echo "install: $$at or ovl-linkd itself is there, but not by 'make install';" \
+	        "remove that (a package?) first, or use another PREFIX" >&2
+	    exit 1
+	fi
+	missing=()
+	if [[ -z $$destdir ]]; then
+	    has systemd.daemon || missing+=(python3-systemd)
+	    command -v mount >/dev/null || missing+=(mount)
+	    command -v systemd-tmpfiles >/dev/null || missing+=(systemd)
+	fi
+	need "$${missing[@]}"
+	echo "install: building"
+	build
+
+	# What the program needs, moved out of the environment it was built in: no pip, no setuptools.
+	packages=$$("$$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	wanted=$${packages#"$$work/venv/"}
+	state=$$destdir$$library
+	remember=$$work/directories
+	touch "$$remember"
+	mkdir -p "$$destdir/"
+	[[ ! -e $$state/directories ]] || cp "$$state/directories" "$$remember"
+	# directory PATH: made with its parents; those that were not there are written down.
+	directory() {
+	    [[ -d $$destdir$$1 ]] && return
+	    directory "$$(dirname "$$1")"
+	    mkdir "$$destdir$$1"
+	    echo "$$1" >>"$$remember"
+	}
+	directory "$$library"
+	new=$$(mktemp -d "$$state/env.XXXXXXXX")
+	final=$${new#"$$destdir"}
+	chmod 755 "$$new"
+	mkdir -p "$$new/bin" "$$new/$$wanted"
+	ln -s $(PYTHON) "$$new/bin/python"
+	printf '%s\n' 'home = $(dir $(PYTHON))' 'include-system-site-packages = true' >"$$new/pyvenv.cfg"
+	printf '%s\n' "#!$$final/bin/python -I" 'import sys' 'from ovl_linkd.cli import main' \
+	    'sys.exit(main())' >"$$new/bin/ovl-linkd"
+	chmod 755 "$$new/bin/ovl-linkd"
+	tar --create --directory="$$packages" --exclude=./pip --exclude='./pip-*' --exclude='./_distutils_hack' \
+	    --exclude='./setuptools*' --exclude='./pkg_resources' --exclude='./distutils-precedence.pth' \
+	    --exclude=__pycache__ . | tar --extract --no-same-owner --directory="$$new/$$wanted"
+	rm -f "$$new/$$wanted"/ovl_linkd-*.dist-info/direct_url.json  # where it was built
+	# Compiled now: the service may not write there, and no start of a command has to do it.
+	"$$new/bin/python" -I -m compileall -q -s "$$destdir" "$$new/lib"
+
+	"$${pip[@]}" install "$$work/source[docs]"
+	shared "$$work/venv/bin/python" "$$work/root"
+	mkdir -p "$$work/root$$prefix/bin"
+	ln -s ../lib/ovl-linkd/env/bin/ovl-linkd "$$work/root$$prefix/bin/ovl-linkd"
+
+	# From here on the machine changes. What is about to come is written down first, so that an
+	# install that was interrupted can be taken away.
+	(cd "$$work/root" && find . ! -type d -printf '/%P\n' | LC_ALL=C sort) >"$$work/manifest"
+	touch "$$work/old"
+	[[ ! -e $$state/manifest ]] || LC_ALL=C sort "$$state/manifest" >"$$work/old"
+	LC_ALL=C sort -u "$$work/manifest" "$$work/old" >"$$state/manifest"
+	switch() { ln -s "$$2" "$$1.new" && mv -T "$$1.new" "$$1"; }
+	old=$$(readlink "$$state/env" || true)
+	switch "$$state/env" "$${new##*/}"
+	kept=$$new new=
+	while IFS= read -r path; do
+	    directory "$$(dirname "$$path")"
+	    rm -f "$$destdir$$path.new"
+	    cp -P --preserve=mode "$$work/root$$path" "$$destdir$$path.new"
+	    mv -T "$$destdir$$path.new" "$$destdir$$path"
+	done <"$$work/manifest"
+	LC_ALL=C comm -13 "$$work/manifest" "$$work/old" | while IFS= read -r path; do
+	    rm -f "$$destdir$$path"
+	done
+	cp "$$remember" "$$state/directories"
+	cp "$$work/manifest" "$$state/manifest"
+	for environment in "$$state"/env.*; do
+	    [[ $$environment == "$$kept" ]] || in_use "$${environment#"$$destdir"}" || rm -rf "$$environment"
+	done
+	tell_systemd
+	echo "install: $$prefix/bin/ovl-linkd $$("$$kept/bin/python" -I -m ovl_linkd --version | cut -d' ' -f2)"
+	if [[ -n $$old && -d $$state/$$old ]]; then
+	    echo "install: what runs goes on with the version it has: systemctl restart ovl-linkd"
+	elif [[ -z $$destdir && -z $$old && -d /run/systemd/system ]]; then
+	    echo "install: systemctl enable --now ovl-linkd"
+	fi
+
+uninstall:  ## take it off again; refused while something depends on it, unless FORCE=1
+	$(FUNCTIONS)
+	$(INSTALLING)
+	state=$$destdir$$library
+	if [[ ! -e $$state/manifest ]]; then
+	    echo "uninstall: nothing was installed by 'make install' below $$destdir$$prefix"
+	    exit 0
+	fi
+	if [[ -z $$destdir ]] && (( EUID )); then
+	    echo "uninstall: only root can do this; use sudo make uninstall" >&2
+	    exit 1
+	fi
+	ask=("$$state/env/bin/python" -I -m ovl_linkd.dependents --root "$${destdir:-/}")
+	outcome=0
+	[[ -n '$(FORCE)' ]] || said=$$("$${ask[@]}" 2>&1) || outcome=$$?
+	if (( outcome )); then
+	    if (( outcome == 3 )); then
+	        echo "uninstall: this still depends on ovl-linkd:" >&2
+	    else
+	        echo "uninstall: can't tell what depends on ovl-linkd; if the Python that it was" \
+	            "installed for is gone, first 'make install' it again:" >&2
+	        said=$${said##*$$'\n'}
+	    fi
+	    echo "$$said" | sed 's/^/  /' >&2
+	    echo "uninstall: FORCE=1 takes ovl-linkd away in spite of it" >&2
+	    exit 1
+	fi
+	units=(ovl-linkd.socket ovl-linkd.service ovl-linkd-links.service)
+	if [[ -z $$destdir && -d /run/systemd/system ]]; then
+	    systemctl --quiet disable --now "$${units[@]}" || true
+	elif command -v systemctl >/dev/null; then
+	    systemctl --quiet --root="$${destdir:-/}" disable "$${units[@]}" 2>/dev/null || true
+	fi
+	# Who was overridden by FORCE keeps its links.
+	[[ -n '$(FORCE)' ]] || "$${ask[@]}" --remove-links
+	lines=$$destdir/etc/tmpfiles.d/ovl-linkd.conf
+	if [[ -f $$lines && $$(head -n 1 "$$lines") == '# Written by ovl-linkd tmpfiles'* ]]; then
+	    rm "$$lines"
+	fi
+	for name in control.sock control.sock.lock metrics.prom published.json; do rm -f "$$destdir/run/ovl-linkd/$$name"; done
+	rmdir "$$destdir/run/ovl-linkd" 2>/dev/null || true
+	while IFS= read -r path; do rm -f "$$destdir$$path"; done <"$$state/manifest"
+	directories=$$(LC_ALL=C sort -r "$$state/directories")
+	rm -rf "$$state"/env "$$state"/env.* "$$state/directories" "$$state/manifest"
+	while IFS= read -r path; do
+	    [[ -z $$path ]] || rmdir --ignore-fail-on-non-empty "$$destdir$$path" 2>/dev/null || true
+	done <<<"$$directories"
+	tell_systemd
+	for path in "$$destdir/etc/ovl-linkd" "$$destdir/run/ovl-linkd"; do
+	    [[ ! -e $$path ]] || echo "uninstall: $$path is yours and stays"
+	done
+
+# Debian's libraries where Debian has them, the others, pure Python, beside the program; and nothing
+# that knows a minor version of Python, so that an upgrade of the distribution leaves it working.
+deb: override PREFIX := /usr
+deb: override DESTDIR :=
+deb:  ## a Debian package for 12 and 13, in build/
+	$(FUNCTIONS)
+	$(INSTALLING)
+	top=$$PWD
+	build
+	root=$$work/root
+	mkdir -p "$$root$$library" "$$root/DEBIAN"
+	"$${pip[@]}" install --no-deps --no-compile --target "$$root$$library" \
+	    "$$work/source" asyncvarlink inotify-simple
+	if [[ -n $$(find "$$root$$library" -name '*.so' -print -quit) ]]; then
+	    echo "deb: a library is not pure Python any more" >&2
+	    exit 1
+	fi
+	rm -rf "$$root$$library"/*.dist-info "$$root$$library/bin"
+	"$${pip[@]}" install "$$work/source[docs]"
+	shared "$$work/venv/bin/python" "$$root"
+
+	share=$$root/usr/share doc=$$root/usr/share/doc/ovl-linkd debian=systemd/debian
+	version=$$("$$work/venv/bin/python" -I -m ovl_linkd --version | cut -d' ' -f2)
+	stamp=$${SOURCE_DATE_EPOCH:-$$(git -C "$$top" log -1 --format=%ct 2>/dev/null || date +%s)}
+	# Whoever publishes the package is who gets its bug reports.
+	maintainer="$${DEBFULLNAME:-The ovl-linkd authors} <$${DEBEMAIL:-ovl-linkd@example.org}>"
+	install -D "$$debian/launcher" "$$root/usr/bin/ovl-linkd"
+	install -D "$$debian/rtupdate" "$$share/python3/runtime.d/ovl-linkd.rtupdate"
+	mkdir "$$share/zsh/vendor-completions"
+	mv "$$share/zsh/site-functions/_ovl-linkd" "$$share/zsh/vendor-completions/"
+	rmdir "$$share/zsh/site-functions"
+	rm "$$doc/LICENSE"
+	install -m 644 "$$debian/copyright" "$$doc/copyright"
+	printf '%s\n' "ovl-linkd ($$version) unstable; urgency=medium" '' \
+	    '  * What changed is in CHANGELOG.md.' '' \
+	    " -- $$maintainer  $$(LC_ALL=C date -u -R -d "@$$stamp")" >"$$doc/changelog"
+	gzip -9n "$$doc/changelog" "$$doc/CHANGELOG.md" "$$share"/man/man?/*
+
+	install -t "$$root/DEBIAN" "$$debian"/{postinst,prerm,postrm}
+	size=$$(du -k -s --apparent-size --exclude=DEBIAN "$$root" | cut -f1)
+	sed "s/@VERSION@/$$version/; s/@MAINTAINER@/$$maintainer/; s/@SIZE@/$$size/" \
+	    "$$debian/control" >"$$root/DEBIAN/control"
+	chmod -R u=rwX,go=rX "$$root"
+	(cd "$$root" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | LC_ALL=C sort -z |
+	    xargs -0 md5sum >DEBIAN/md5sums)
+	chmod 644 "$$root/DEBIAN/md5sums"
+	find "$$root" -exec touch --no-dereference --date="@$$stamp" {} +
+	mkdir -p "$$top/build"
+	SOURCE_DATE_EPOCH=$$stamp dpkg-deb --root-owner-group -Zxz --build "$$root" \
+	    "$$top/build/ovl-linkd_$${version}_all.deb" >/dev/null
+	echo "deb: build/ovl-linkd_$${version}_all.deb"
 
 demo: setup  ## the whole story on real overlay mounts; leaves nothing behind
 	$(FUNCTIONS)

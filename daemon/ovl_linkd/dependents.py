@@ -1,0 +1,146 @@
+"""Who would miss the kept links: what `make uninstall` and the Debian package ask first.
+
+    python -I -m ovl_linkd.dependents [--root DIRECTORY] [--remove-links]
+
+prints every line of the system's configuration that names ovl-linkd or leads through a kept link;
+exit code 3 if there are any. With --remove-links it asks nothing and takes the links away, those
+that are as they should be: any other symlink may be somebody else's.
+"""
+
+import glob
+import os
+import re
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ovl_linkd import config_files
+from ovl_linkd.links.link import Link
+
+#: glob patterns below the root: programs that mount overlays, each with its own configuration
+FILES = (
+    "etc/fstab",
+    "etc/containerd/**/*.toml",
+    "etc/crio/**/*.conf",
+    "etc/docker/daemon.json",
+    "etc/containers/**/*.conf",
+    "var/lib/rancher/*/agent/etc/containerd/*.toml*",
+)
+#: what systemd reads units from (systemd.unit(5)); not /run/systemd/generator*, made from fstab
+UNITS = (
+    "etc/systemd/system",
+    "etc/systemd/system.control",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+)
+FOUND = 3  # exit code, another than that of a program which could not even start
+_LARGEST = 1 << 20  # bytes of a file that somebody may have written by hand
+
+
+class Dependent(NamedTuple):
+    """A line of a file, its number counted from 1, and what in it would be missed."""
+
+    file: str
+    line: int
+    text: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.what}: {self.text.strip()}"
+
+
+def find(links: Iterable[Link], root: str = "/") -> list[Dependent]:
+    """Every line below ROOT that depends on ovl-linkd or on one of LINKS."""
+    names = {"ovl-linkd": re.compile(r"(?<![\w-])ovl-linkd(?![\w-])")}
+    for link in links:
+        names[link.path] = re.compile(rf"(?<![\w./-]){re.escape(link.path)}(?![\w.-])")
+    return [found for file in _files(root) for found in _in_file(file, names)]
+
+
+def _files(root: str) -> Iterator[str]:
+    seen = set()
+    for pattern in FILES:
+        for file in sorted(glob.glob(pattern, root_dir=root, recursive=True)):
+            yield os.path.join(root, file)
+    for place in UNITS:
+        if (real := os.path.realpath(os.path.join(root, place))) in seen:
+            continue  # /lib is /usr/lib on a merged /usr
+        seen.add(real)
+        for directory, directories, files in os.walk(os.path.join(root, place)):
+            directories[:] = sorted(name for name in directories if not _ours(name))
+            yield from (os.path.join(directory, name) for name in sorted(files) if not _ours(name))
+
+
+def _ours(name: str) -> bool:
+    """Whether NAME is a unit of ours, or drop-ins of one. A drop-in for another unit, which may be
+    called ovl-linkd.conf, is what depends on us."""
+    if name.endswith(".conf"):
+        return False
+    return name.startswith("ovl-linkd") or name.endswith((".wants", ".requires"))
+
+
+def _in_file(file: str, names: dict[str, re.Pattern[str]]) -> Iterator[Dependent]:
+    try:
+        if not os.path.isfile(file) or os.path.getsize(file) > _LARGEST:
+            return
+        with open(file, encoding="utf-8", errors="surrogateescape") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return  # gone, or not for this user to see
+    for number, line in enumerate(lines, 1):
+        if line.lstrip().startswith(("#", ";")):
+            continue
+        for name, pattern in names.items():
+            if pattern.search(line):
+                yield Dependent(file, number, line, name)
+                break
+
+
+def configured(root: str = "/") -> tuple[Link, ...]:
+    """The links of the system below ROOT; where its configuration is faulty, those of the last one
+    that was not, as far as anybody knows them."""
+    from ovl_linkd import published
+    from ovl_linkd.config import ConfigError, load
+
+    try:
+        return load(
+            None, tuple(os.path.join(root, place[1:]) for place in config_files.ROOTS)
+        ).links
+    except ConfigError as error:
+        print(f"{error.problems[0]}", file=sys.stderr)
+        known = published.read(os.path.join(root, published.PATH[1:]))
+        return known.links if known else ()
+
+
+def remove(links: Iterable[Link], root: str = "/") -> None:
+    """Take those of LINKS away that are symlinks to their targets. Raises OSError."""
+    for link in links:
+        path = os.path.join(root, link.path[1:])
+        try:
+            if os.readlink(path) == link.target:
+                os.unlink(path)
+        except OSError:
+            continue  # nothing there, or no symlink, or not ours to change
+
+
+def main() -> int:
+    """Run as a program; the exit code."""
+    parser = ArgumentParser(prog="ovl_linkd.dependents")
+    parser.add_argument("--root", metavar="DIRECTORY", default="/")
+    parser.add_argument("--remove-links", action="store_true")
+    options = parser.parse_args()
+    links = configured(options.root)
+    if options.remove_links:
+        remove(links, options.root)
+        return 0
+    found = find(links, options.root)
+    for dependent in found:
+        print(os.fsencode(str(dependent)).decode(errors="backslashreplace"))
+    return FOUND if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
