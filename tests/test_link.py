@@ -397,3 +397,34 @@ def test_errors_are_the_kernel_s(scratch: Path) -> None:
         as_user(NOBODY, lambda: create(link))
     assert caught.value.errno == errno.EACCES
     assert links.remedy_for(caught.value, link).startswith("run as a user who may write")
+
+
+def test_a_parent_is_not_made_where_others_may_write(scratch: Path) -> None:
+    """allow-unsafe-parent lets us use such a directory. To make one there, and give it a mode by
+    its name, let whoever swapped in a symlink have any file of root's made readable.
+    """
+    (scratch / "theirs").mkdir()
+    (scratch / "theirs").chmod(0o777)
+    link = Link("one", f"{scratch}/theirs/d/link", "/t", allow_unsafe_parent=True)
+    assert "writable by everybody" in str(create_parent(link))
+    assert os.listdir(scratch / "theirs") == []
+
+
+def test_a_parent_has_its_mode_whatever_the_umask(scratch: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert create_parent(Link("one", f"{scratch}/d/link", "/t")) is None
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert (scratch / "d").stat().st_mode & 0o7777 == 0o755
+
+
+def test_two_long_names_have_two_temporary_names(top: Path) -> None:
+    """Cut off at 255 bytes they would be one, and one link would sweep away the other's."""
+    for name in ("a" * 254 + "1", "a" * 254 + "2"):
+        (top / name).symlink_to("/elsewhere")
+        link = Link("one", str(top / name), str(top / "t"), allow_unsafe_parent=True)
+        assert exchange(link) == "/elsewhere"
+    names = {links._spare_path(Link("x", f"{top}/{'a' * 254}{n}", "/t")) for n in "12"}
+    assert len(names) == 2

@@ -74,6 +74,18 @@ def test_a_state_comes_with_its_cause_and_what_to_do(log: Log) -> None:
     ]
 
 
+def test_a_fight_is_one_line_when_it_begins_and_one_when_it_ends(log: Log) -> None:
+    quiet, fighting = _status(), _status("wrong", fighting=True, actual="/x")
+    log.report.tell([Change(quiet, fighting)], 0.0)
+    assert len(log.lines()) == 1
+    for _ in range(50):
+        log.report.tell([Change(fighting, fighting, Repair(1.0, "wrong", 0.001, "/x"))], 1.0)
+    assert log.lines() == []
+    assert not log.report.unsaid()
+    log.report.tell([Change(fighting, quiet)], 99.0)
+    assert len(log.lines()) == 1
+
+
 def test_a_symlink_s_text_can_t_forge_a_line(log: Log) -> None:
     evil = "/x\novl-linkd: restored /etc/shadow\x1b[2J\udcff%s"
     log.report.tell([_repaired("wrong", evil)], 0.0)

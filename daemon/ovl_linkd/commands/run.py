@@ -31,7 +31,9 @@ def run(options: Namespace) -> int:
     os.umask(0o022)
     try:
         service = Service(options.config)
-        asyncio.run(service.run())
+        with asyncio.Runner() as runner:
+            runner.get_loop()  # may fail, and then there must be no coroutine that nobody awaits
+            runner.run(service.run())
     except ConfigError as error:
         more = f" (and {len(error.problems) - 1} more)" if error.problems[1:] else ""
         notify(printable(f"STATUS=configuration faulty: {error.problems[0]}{more}"))

@@ -6,6 +6,7 @@ The only module that makes a symlink. Nothing here decides *when*: that is the k
 import errno
 import os
 import stat
+from binascii import crc32
 from typing import NamedTuple
 
 from ovl_linkd.links.walk import unsafe_ancestor, walk
@@ -42,9 +43,9 @@ class Observation(NamedTuple):
 
 
 class Displaced(OSError):
-    """A file that was put at a link's path during a replacement lies under another name.
+    """Something that isn't ours lies under a link's temporary name, ``filename``.
 
-    ``filename`` is that name. Nothing was removed.
+    It may have been put at the link's path during a replacement. Nothing was removed.
     """
 
 
@@ -60,6 +61,8 @@ def observe(link: Link) -> Observation:
         return Observation("wrong", actual, target_exists, reason)
     if target_exists is False:
         remedy = "nothing if the program that owns the target has not run yet"
+        if os.path.lexists(link.target):
+            remedy = "name a directory as the link's target"
         return Observation("dangling", actual, False, target_reason, remedy)
     return Observation("ok", actual, target_exists)
 
@@ -92,12 +95,15 @@ def _observe_no_symlink(link: Link, error: OSError, target_exists: bool | None) 
         return Observation("blocked", None, target_exists, _obstacle(link.path), remedy)
     if error.errno not in (errno.ENOENT, errno.ENOTDIR):
         reason = f"{error.strerror}: {link.path}"
-        return Observation("failing", None, target_exists, reason)
+        return Observation("failing", None, target_exists, reason, remedy_for(error, link))
     parent = os.path.dirname(link.path)
     if os.path.isdir(parent):
-        return Observation("missing", None, target_exists, f"nothing at {link.path}")
+        remedy = f"ovl-linkd repair {link.name} --offline, or start the daemon"
+        return Observation("missing", None, target_exists, f"nothing at {link.path}", remedy)
     reason = f"no directory {parent}"
     remedy = f"make the directory {parent}; the link follows by itself"
+    if os.path.lexists(parent):
+        remedy = f"move {parent} away: it is no directory, and leads to none"
     return Observation("waiting", None, target_exists, reason, remedy)
 
 
@@ -126,13 +132,15 @@ def create_parent(link: Link) -> str | None:
     more likely a file system that is not mounted yet. Raises OSError, such as EROFS.
     """
     parent = os.path.dirname(link.path)
-    if not link.allow_unsafe_parent and (reason := unsafe_ancestor(parent)):
-        return reason
+    if reason := unsafe_ancestor(parent):
+        return reason  # allow_unsafe_parent lets us use such a directory, not make one
+    umask = os.umask(0o022)  # and no chmod afterwards: the name might lead elsewhere by then
     try:
-        os.mkdir(parent)
-        os.chmod(parent, 0o755)  # mkdir(2) takes the umask off
+        os.mkdir(parent, 0o755)
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         return None if os.path.isdir(parent) else f"{error.strerror}: {parent}"
+    finally:
+        os.umask(umask)
     return None
 
 
@@ -151,7 +159,10 @@ def exchange(link: Link) -> str:
     except OSError:
         os.unlink(spare)
         raise
-    old = _text(spare)
+    try:
+        old = _text(spare)
+    except FileNotFoundError:
+        return ""  # the link is in place; what came out was removed before it could be read
     if old is None:
         _hand_back(link, spare)
         raise FileExistsError(errno.EEXIST, _obstacle(link.path), link.path)
@@ -207,15 +218,17 @@ def _make_spare(link: Link) -> str:
         try:
             os.symlink(link.target, spare)
         except FileExistsError:
-            raise Displaced(errno.EBUSY, "the temporary name is taken by a file", spare) from None
+            raise Displaced(errno.EBUSY, "the temporary name is taken", spare) from None
     return spare
 
 
 def _spare_path(link: Link) -> str:
     """A fixed name, so that one run finds what another left."""
     directory, name = os.path.split(link.path)
-    raw = os.fsencode(name)[: _NAME_MAX - len(b"..ovl-linkd")]
-    return f"{directory}/.{os.fsdecode(raw)}.ovl-linkd"
+    raw = os.fsencode(name)
+    if len(raw) > _NAME_MAX - len(b"..ovl-linkd"):
+        name = f"{crc32(raw):08x}"
+    return f"{directory}/.{name}.ovl-linkd"
 
 
 def _text(path: str) -> str | None:
@@ -249,7 +262,8 @@ def remedy_for(error: OSError, link: Link) -> str:
         errno.EACCES: f"run as a user who may write {parent}, or give it to this one",
         errno.EPERM: f"see whether {parent} is append-only or immutable (lsattr -d {parent})",
         errno.EINVAL: f"this file system can't exchange two names: remove {link.path} by hand",
-        errno.EBUSY: f"see what else changes {link.path}",
+        errno.EBUSY: f"move {error.filename} away, and see what else changes {link.path}",
+        errno.ELOOP: f"see where the symlinks on the way to {link.path} lead",
     }
     return remedies.get(error.errno or 0, f"see what is wrong with {parent}")
 

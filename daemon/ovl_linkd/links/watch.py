@@ -155,6 +155,7 @@ class Watch:
 
     def everything(self) -> list[str]:
         """Walk every way anew and give all tags: after an overflow, and as a safety net."""
+        self.unwatched.clear()  # what no way passes any more is no trouble
         return self._again(self._trails.values(), {})
 
     def _again(self, stale: Iterable[_Trail], tags: dict[str, None]) -> list[str]:

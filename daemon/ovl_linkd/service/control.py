@@ -36,7 +36,7 @@ warnings.filterwarnings("ignore", "coroutine method 'aclose'", RuntimeWarning)
 # It logs what clients do wrong; that is their own affair, and no way to fill our log.
 logging.getLogger("asyncvarlink").setLevel(logging.CRITICAL)
 
-MOST_BYTES = 512 * 1024  # of one request: 131,060 bytes of options, each escaped, fit
+MOST_BYTES = 256 * 1024  # of one request: 131,060 bytes of options fit
 
 
 class NoSuchLink(TypedVarlinkErrorReply, interface=INTERFACE):
@@ -139,14 +139,14 @@ class Control(VarlinkInterface, name=INTERFACE):
             raise PermissionDenied
 
     def _find(self, names: list[str] | None) -> list[keeper.Status]:
-        found = self._service.statuses(names or [])
-        for name in names or []:
-            if all(status.link.name != name for status in found):
-                raise NoSuchLink(name=name)
+        wanted = set(names or ())
+        found = self._service.statuses(wanted)
+        if unknown := wanted - {status.link.name for status in found}:
+            raise NoSuchLink(name=min(unknown))
         return found
 
     def _links(self, statuses: list[keeper.Status]) -> list[Link]:
-        return [link(status, self._service) for status in statuses]
+        return [link(status) for status in statuses]
 
 
 class _Protocol(VarlinkInterfaceServerProtocol):

@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 
 from ovl_linkd import __version__, config_files, published
 from ovl_linkd.config import Config, ConfigError, apart
@@ -15,6 +14,7 @@ from ovl_linkd.errors import UserError
 from ovl_linkd.links.keeper import Change, Keeper, Outcome, Status
 from ovl_linkd.links.watch import Watch
 from ovl_linkd.service import control
+from ovl_linkd.service.clock import clock, wall
 from ovl_linkd.service.metrics import Metrics, Moment, layers
 from ovl_linkd.service.reading import read_config
 from ovl_linkd.service.report import WINDOW, Report, event, summary
@@ -27,12 +27,8 @@ from ovl_linkd.service.wire import Daemon, Problem, Refused, Rewritten
 
 MOST_READS = 64  # of events in a row before anything else gets a turn
 GATHER = 0.1  # seconds in which further changes of the mount table are gathered
+OWN = ".own"  # the watch's tag for our own files; no link has such a name
 TROUBLE = 1.0  # seconds after an unexpected error until everything is looked at
-
-
-def clock() -> float:
-    """Seconds since boot, suspended time included: pauses end on time after a suspend."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Service:
@@ -93,6 +89,7 @@ class Service:
             subscription.end()
         for _ in range(10):
             await asyncio.sleep(0)  # a turn of the loop each, no time
+        asyncio.get_running_loop().remove_reader(self._watch)  # or the socket would be put back
         self._socket.close()
 
     # -- events: the repair first, then the rest ----------------------------------------------
@@ -100,13 +97,17 @@ class Service:
     def _on_events(self) -> None:
         now = clock()
         outcomes: list[Outcome] = []
+        own = False
         for _ in range(MOST_READS):
             tags = self._watch.read()
             if not tags:
                 break
             outcomes += self._keeper.mend(tags, now)
+            own |= OWN in tags
             now = clock()
         self._tell(self._keeper.record(outcomes, now))
+        if own:
+            self._tend()
 
     def _on_mounts(self) -> None:
         """The mount table has changed; what else changes it in the next moment is gathered."""
@@ -148,6 +149,11 @@ class Service:
     def _resync(self) -> None:
         self._resync_later()
         self._look_at_everything()
+        self._tend()
+        self._textfile.write()
+
+    def _tend(self) -> None:
+        """Put back what is ours and was removed: what cleans links away takes sockets, too."""
         try:
             self._socket.ensure()
             self._report.once(self._socket.path, None)
@@ -155,7 +161,6 @@ class Service:
             self._report.once(self._socket.path, f"no control socket: {error}")
         if self._file is None and published.read() is None:
             self._publish()
-        self._textfile.write()
 
     def _resync_later(self) -> None:
         asyncio.get_running_loop().call_later(self._config.resync_interval, self._resync)
@@ -209,11 +214,12 @@ class Service:
         """Keep the links of WANTED from now on."""
         gone = self._keeper.want(wanted.links)
         # Watch first, then look: what happens in between makes an event.
-        self._watch.follow(
-            way
-            for link in wanted.links
-            for way in ((link.path, link.name, False), (link.target, link.name, True))
-        )
+        ways = [(link.path, link.name, False) for link in wanted.links]
+        ways += [(link.target, link.name, True) for link in wanted.links]
+        ways.append((self._socket.path, OWN, False))
+        if self._file is None:
+            ways.append((published.PATH, OWN, False))
+        self._watch.follow(ways)
         for link, error in self._keeper.sweep():
             self._log.warning("%s: %s, ignoring", link.path, error)
         self._config = wanted
@@ -270,17 +276,12 @@ class Service:
     def daemon(self) -> Daemon:
         """This process."""
         changed = config_files.stamp(self._file) != self._stamp
-        return Daemon(os.getpid(), __version__, self.wall(self._began), changed)
+        return Daemon(os.getpid(), __version__, wall(self._began), changed)
 
     def statuses(self, names: Collection[str]) -> list[Status]:
         """The links NAMES, or all if there are none."""
         every = self._keeper.statuses()
         return [status for status in every if status.link.name in names] if names else every
-
-    def wall(self, moment: float) -> str:
-        """MOMENT of clock() as RFC 3339 in UTC."""
-        date = datetime.fromtimestamp(time.time() - clock() + moment, UTC)
-        return date.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def subscribe(self) -> Subscription:
         """The changes from now on."""

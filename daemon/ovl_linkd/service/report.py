@@ -70,6 +70,8 @@ class Report:
                 extra = event("fight" if began else "fight-over", **_fields(change))
                 self._logger.log(level, fight_line(change), extra=extra)
                 continue
+            if change.after.fighting:
+                continue  # the line that began the fight said it; status shows how it stands
             if now - self._window > WINDOW:
                 self.flush()
                 self._window, self._lines = now, 0

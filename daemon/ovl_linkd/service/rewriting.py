@@ -5,8 +5,11 @@ from collections.abc import Iterable
 
 from ovl_linkd.links.keeper import Status
 from ovl_linkd.overlay.limits import of_this_kernel
+from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix, plan
 from ovl_linkd.service.wire import Rewritten
+
+MOST_OPTIONS = 131_060  # bytes; what one argument of mount(8) may hold (execve(2), MAX_ARG_STRLEN)
 
 
 def rewrite(statuses: Iterable[Status], options: str, when: str) -> Rewritten:
@@ -14,12 +17,16 @@ def rewrite(statuses: Iterable[Status], options: str, when: str) -> Rewritten:
 
     Raises ValueError, Malformed among others, if the options or ``when`` are none.
     """
+    raw = os.fsencode(options)
+    if len(raw) > MOST_OPTIONS:
+        hint = "split them, or run ovl-linkd rewrite, which has time"
+        raise Malformed(f"{len(raw):,} bytes of options, one -o carries {MOST_OPTIONS:,}", hint)
     prefixes = [
         Prefix(status.link.name, os.fsencode(status.link.target), os.fsencode(status.link.path))
         for status in statuses
         if status.state == "ok"
     ]
-    made = plan(os.fsencode(options), prefixes, of_this_kernel(), when)
+    made = plan(raw, prefixes, of_this_kernel(), when)
     return Rewritten(
         strategy=made.strategy,
         options=os.fsdecode(made.options),

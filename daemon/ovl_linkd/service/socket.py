@@ -4,6 +4,7 @@ What is spoken on it is control.py's.
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import socket
@@ -19,6 +20,7 @@ MOST_CONNECTIONS = 256  # in all
 MOST_UNTRUSTED = 192  # of users other than root and our own: they can't keep those out,
 MOST_OF_ONE_USER = 32  # nor one of them the others
 _BACKLOG = 64
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
 
 
 class Peer:
@@ -55,8 +57,8 @@ class ControlSocket:
     def open(self, passed: socket.socket | None = None) -> None:
         """Take over PASSED, which listens at the path; or bind, replacing a stale socket.
 
-        Raises UserError if a daemon listens there, or something that is no socket is there, and
-        OSError if the directory can't be written. Call serve() to accept.
+        Raises UserError if a daemon listens there; FileExistsError if something that is no socket
+        is there, and other OSErrors if the directory can't be written. Call serve() to accept.
         """
         self._passed = passed is not None and _answers(self.path)
         if passed and self._passed:
@@ -117,8 +119,13 @@ class ControlSocket:
         assert self._socket
         try:
             connection, _address = self._socket.accept()
-        except OSError:
-            return  # gone again, or no descriptor left: it waits in the backlog
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                # The next one would find the socket readable again at once, and so on.
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._socket)
+                loop.call_later(1.0, self.serve)
+            return  # or it is gone again
         connection.setblocking(False)
         peer = Peer(connection)
         if self._full(peer):
@@ -162,10 +169,7 @@ def _clear(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise UserError(
-            f"{path} is not a socket and is left alone",
-            "move it away, or set control-socket to another path",
-        )
+        raise FileExistsError(errno.EEXIST, "not a socket, and left alone", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)

@@ -145,7 +145,10 @@ class Log(logging.Handler):
             poll.register(self._stderr, select.POLLOUT)
             if not poll.poll(0):
                 return False
-            os.write(self._stderr, text.encode("utf-8", "backslashreplace"))
+            data = text.encode("utf-8", "backslashreplace")
+            if len(data) > select.PIPE_BUF:  # what a pipe that is ready takes without waiting
+                data = data[: select.PIPE_BUF - 4] + "…\n".encode()
+            os.write(self._stderr, data)
         except OSError:
             return False
         return True

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
 from ovl_linkd.links import keeper
+from ovl_linkd.service.clock import wall
 from ovl_linkd.service.subscription import Subscription
 
 
@@ -97,8 +98,6 @@ class Service(Protocol):
 
     def statuses(self, names: Collection[str]) -> list[keeper.Status]: ...
 
-    def wall(self, moment: float) -> str: ...
-
     def subscribe(self) -> Subscription: ...
 
     def unsubscribe(self, subscription: Subscription) -> None: ...
@@ -110,7 +109,7 @@ class Service(Protocol):
     def rewrite(self, options: str, when: str) -> Rewritten: ...
 
 
-def link(status: keeper.Status, service: Service) -> Link:
+def link(status: keeper.Status) -> Link:
     """STATUS as it goes over the wire."""
     last = status.last_repair
     return Link(
@@ -118,13 +117,18 @@ def link(status: keeper.Status, service: Service) -> Link:
         path=status.link.path,
         target=status.link.target,
         state=status.state,
-        actual=status.actual,
+        actual=_utf8(status.actual),
         target_exists=status.target_exists,
-        since=service.wall(status.since),
-        reason=status.reason,
-        remedy=status.remedy,
-        next_try=None if status.next_try is None else service.wall(status.next_try),
+        since=wall(status.since),
+        reason=_utf8(status.reason),
+        remedy=_utf8(status.remedy),
+        next_try=None if status.next_try is None else wall(status.next_try),
         fighting=status.fighting,
         repairs=status.repairs,
-        last_repair=last and Repair(service.wall(last.at), last.found, round(last.took * 1e6)),
+        last_repair=last and Repair(wall(last.at), last.found, round(last.took * 1e6)),
     )
+
+
+def _utf8(text: str | None) -> str | None:
+    """TEXT with bytes that are not UTF-8 escaped: a symlink may say anything, JSON may not."""
+    return text and text.encode("utf-8", "backslashreplace").decode()
