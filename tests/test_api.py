@@ -7,6 +7,7 @@ import pytest
 
 import ovl_linkd
 from ovl_linkd import published
+from ovl_linkd.errors import UserError
 from ovl_linkd.links.link import Link
 from ovl_linkd.overlay.options import Malformed
 
@@ -26,6 +27,23 @@ def test_what_does_not_fit_is_not_handed_out() -> None:
 def test_options_that_no_kernel_takes_raise() -> None:
     with pytest.raises(Malformed):
         ovl_linkd.shorten("lowerdir=/a:", {})
+
+
+def test_text_that_has_no_bytes_is_malformed() -> None:
+    """A lone surrogate raised UnicodeEncodeError, which nobody was told of."""
+    for call in (ovl_linkd.shorten, ovl_linkd.expand):
+        with pytest.raises(ovl_linkd.Malformed, match="ud800") as caught:
+            call("lowerdir=/a\ud800", {})
+        assert caught.value.hint
+    # What os.fsdecode() makes of any bytes is text that has bytes.
+    assert ovl_linkd.shorten("lowerdir=/\udcff", {}).options == b"lowerdir=/\xff"
+
+
+def test_what_the_api_raises_can_be_named_by_its_callers() -> None:
+    assert ovl_linkd.Malformed is Malformed
+    assert ovl_linkd.UserError is UserError
+    assert {"Malformed", "Plan", "UserError", "expand", "shorten"} <= set(ovl_linkd.__all__)
+    assert all(hasattr(ovl_linkd, name) for name in ovl_linkd.__all__)
 
 
 def test_the_daemon_s_links_are_used_only_while_they_are_well(

@@ -102,6 +102,47 @@ def test_an_interrupt_is_no_traceback(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("words", [["rewrite", "lowerdir="], ["xyzzy"], ["check", "--nonsense"]])
+def test_complaints_never_get_among_the_results(words: list[str]) -> None:
+    """`ovl-linkd rewrite ... 2>&- | sh` would run them."""
+    run = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *PYTHON, "-m", "ovl_linkd", *words],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        check=False,
+        text=True,
+        cwd="/",
+    )
+    assert run.returncode in (1, 2)
+    assert run.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device\n  hint: make room"),
+        (PermissionError(13, "Permission denied", "/x"), "Permission denied: /x\n  hint: use sudo"),
+        (FileNotFoundError(2, "No such file or directory", b"/\xff"), "directory: /\\xff\n"),
+        (OSError("odd"), "odd\n"),
+    ],
+)
+def test_an_error_of_the_system_is_said_without_its_number(
+    failing: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: OSError,
+    said: str,
+) -> None:
+    def run(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(failing, "run", run)
+    assert cli.main(["check"]) == 1
+    seen = capsys.readouterr()
+    assert said in seen.err
+    assert "Errno" not in seen.err
+
+
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     """`ovl-linkd --help | head -0`."""
     reading, writing = os.pipe()

@@ -150,6 +150,16 @@ def test_an_error_comes_with_its_parameters(tmp_path: Path) -> None:
     assert caught.value.name == "org.varlink.service.PermissionDenied"
 
 
+def test_who_listens_is_told_without_a_call(tmp_path: Path) -> None:
+    path = str(tmp_path / "sock")
+    assert not client.listens(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        assert client.listens(path)
+    assert not client.listens(path), "a stale socket"
+
+
 def test_a_path_that_no_socket_can_have_is_an_answer_too() -> None:
     """sockaddr_un takes 107 bytes (unix(7))."""
     with pytest.raises(NoAnswer):

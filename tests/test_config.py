@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovl_linkd import config_files
-from ovl_linkd.config import SCHEMA, Config, ConfigError, Farm, Link, Problem, load
+from ovl_linkd.config import (
+    SCHEMA,
+    Config,
+    ConfigError,
+    Farm,
+    Link,
+    Problem,
+    control_socket,
+    load,
+)
 from ovl_linkd.config.rules import seconds
 
 ROOT = Path(__file__).parent.parent
@@ -835,6 +844,102 @@ def test_two_at_one_path(tmp_path: Path) -> None:
         f'3:13: links.b.path and links.a.path are both "/run/a", {where}',
         f'4:14: farm.path and links.a.path are both "/run/a", {where}',
     ]
+
+
+def test_two_at_one_place_through_a_symlink(tmp_path: Path) -> None:
+    """Two names of one link: the daemon would put each right by breaking the other."""
+    (tmp_path / "r").mkdir()
+    (tmp_path / "rr").symlink_to("r")
+    (found, *more) = [
+        what
+        for _, _, what, _ in problems(
+            tmp_path,
+            f"""links:
+  a: {{path: {tmp_path}/r/x, target: /s/y, allow-unsafe-parent: true}}
+  b: {{path: {tmp_path}/rr/x, target: /s/z, allow-unsafe-parent: true}}
+""",
+        )
+    ]
+    assert found.startswith("links.b.path: ")
+    assert "through a symlink, links.a.path" in found
+    assert more == []
+
+
+def test_two_at_one_place_through_a_link_of_ours(tmp_path: Path) -> None:
+    text = "links:\n  a: {path: /run/a, target: /srv/a}\n"
+    text += "  b: {path: /run/a/x, target: /s/y}\n  c: {path: /srv/a/x, target: /s/z}\n"
+    whats = [what for _, _, what, _ in problems(tmp_path, text)]
+    assert any(what.startswith("links.c.path: ") and "links.b.path" in what for what in whats)
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "what"),
+    [
+        ("real/x", "alias", "inside its own target"),
+        ("alias/x", "real", "inside its own target"),
+        ("real/x", "alias/x/y", "leads, through a symlink, through the link itself"),
+    ],
+)
+def test_a_link_that_leads_into_itself_through_a_symlink(
+    tmp_path: Path, path: str, target: str, what: str
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "alias").symlink_to("real")
+    link = f"path: {tmp_path}/{path}, target: {tmp_path}/{target}, allow-unsafe-parent: true"
+    ((_, _, said, _),) = problems(tmp_path, f"links: {{a: {{{link}}}}}")
+    assert said.startswith("links.a.target: ")
+    assert what in said
+
+
+def test_a_link_beside_a_symlink_to_its_target_is_right(tmp_path: Path) -> None:
+    (tmp_path / "real/t").mkdir(parents=True)
+    (tmp_path / "alias").symlink_to("real")
+    text = f"path: {tmp_path}/x, target: {tmp_path}/alias/t, allow-unsafe-parent: true"
+    assert load(str(write(tmp_path / "c.yaml", f"links: {{a: {{{text}}}}}"))).links
+
+
+@pytest.mark.parametrize("key", ["control-socket", "metrics-file"])
+def test_what_root_writes_lies_where_only_root_may_write(tmp_path: Path, key: str) -> None:
+    """In /tmp anybody could put a socket of his own there first, or a symlink."""
+    sticky = tmp_path / "tmp"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    (found,) = faults(tmp_path, f"{key}: {sticky}/x")
+    assert found.startswith(f"1:{len(key) + 3}: {key}: {tmp_path.parents[-2]}")
+    assert found.endswith("is writable by everybody, move it below a directory of root's")
+
+
+# --- the control socket of a configuration that is faulty otherwise ---------------------------
+
+
+@pytest.mark.parametrize("more", ["nonsense: 1", "links: 7", "resync-interval: soon", ""])
+def test_the_control_socket_is_known_though_the_rest_is_faulty(tmp_path: Path, more: str) -> None:
+    file = write(tmp_path / "c.yaml", f"control-socket: /run/x/s\n{more}\n")
+    assert control_socket(str(file)) == "/run/x/s"
+
+
+def test_the_control_socket_is_known_though_others_may_write_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.yaml", "control-socket: /run/x/s\n")
+    file.chmod(0o666)
+    assert control_socket(str(file)) == "/run/x/s"
+
+
+@pytest.mark.parametrize("text", ["nonsense: 1", "control-socket: null", ""])
+def test_a_control_socket_that_is_not_written_is_the_default(tmp_path: Path, text: str) -> None:
+    file = write(tmp_path / "c.yaml", text)
+    assert control_socket(str(file)) == "/run/ovl-linkd/control.sock"
+
+
+@pytest.mark.parametrize("text", ["links: [", "control-socket: 7", "control-socket: x"])
+def test_a_control_socket_that_can_t_be_known_is_an_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        control_socket(str(write(tmp_path / "c.yaml", text)))
+
+
+def test_the_control_socket_of_the_standard_places_is_the_highest(places: Places) -> None:
+    write(places.usr / "config.yaml", "control-socket: /run/low")
+    write(places.etc / "config.yaml.d/a.yaml", "control-socket: /run/high\nnonsense: 1\n")
+    assert control_socket(None, places.roots, str(places.packaged)) == "/run/high"
 
 
 def test_a_link_among_the_farms_names(tmp_path: Path) -> None:

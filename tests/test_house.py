@@ -46,7 +46,7 @@ LIBRARIES = {
     "inotify_simple": ("links/watch.py", "inotify-simple"),
     "jsonschema": ("config/__init__.py", "jsonschema"),
     "systemd": ("service/systemd.py", "systemd-python"),
-    "yaml": ("config/text.py", "PyYAML"),
+    "yaml": ("config/yaml_tree.py", "PyYAML"),
 }
 
 # What a command that lives for 30 ms can't afford (each costs between 2 and 45 of them).

@@ -1,5 +1,7 @@
 """mount(8) lines: paths change, all else stays, and what only a shell knows is not guessed."""
 
+import time
+
 import pytest
 
 from ovl_linkd.formats import mount_line
@@ -129,6 +131,10 @@ def test_a_script_keeps_everything_but_its_layers() -> None:
         (b"mount -t overlay o /t -o lowerdir=`layers`", "`"),
         (b"mount -t overlay o /t -o lowerdir=/a/*", r"\*"),
         (b"mount -t overlay o /t -o lowerdir=/a/{1,2}", r"\{"),
+        (b"mount -t overlay o /t -o lowerdir=~/a:/b", "~"),
+        (b"mount -t overlay o /t -o lowerdir=/a:~/b", "~"),
+        (b"mount -t overlay o /t -o lowerdir=/a:\\\n~/b", "~"),
+        (b"mount -t overlay o /t -o ~", "~"),
         (b"mount -t $TYPE o /t -o lowerdir=/a", r"\$TYPE"),
         (b"mount -t overlay o /t $OPTIONS", r"\$OPTIONS"),
         (b"chroot /x mount -t overlay o /t -o lowerdir=/a", "chroot"),
@@ -143,6 +149,75 @@ def test_a_line_that_cannot_be_known_is_reported_with_its_number(line: bytes, sa
         mount_line.rewrite(b"# first\n\n" + line, LINKS, LIMITS)
     assert "NUL" in says or caught.value.what.startswith("line 3: ")
     assert caught.value.hint
+
+
+def test_a_tilde_that_no_shell_expands_is_a_letter() -> None:
+    for word in (b"lowerdir=@/a~:/b~c/~", b"'lowerdir=~/a:@/1'", b"lowerdir=\\~/a:@/1"):
+        line = b"mount -t overlay o /t -o " + word
+        assert rewritten(line) == line.replace(b"@", b"/run/ctrdl")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"%b",
+        b"sh -c 'mount -t overlay o /t -o %b'",
+        b'x="`mount -t overlay o /t -o %b`"',
+        b"x=`mount -t overlay o /t -o %b`",
+        b"$MNT -t overlay o /t -o %b",
+        b"/sbin/mount.overlay x /mnt -o %b",
+        b"mount x /t -o %b",
+        b"mount -t auto,overlay x /t -o %b",
+        b"mount -t overlay -t ext4 x /t -o %b",
+        b"mount -t overlay %b /t -o lowerdir=/a:/b",
+        b"OPTIONS=%b",
+        b"$MNT -t overlay o /t -o low'erdir='%b",
+    ],
+)
+@pytest.mark.parametrize("by_value", [False, True])
+def test_what_is_too_long_is_not_passed_where_no_mount_is_seen(line: bytes, by_value: bool) -> None:
+    """200 layers, 8.7 KB, came out as they went in, exit code 0, ready for `| sh`."""
+    text = b"# first\nmount -t overlay o /t -o lowerdir=/a:/b\n" + line
+    long = b"lowerdir=" + layers(200, b"/a/store/of/layers/that/is/no/link/s")
+    assert len(long) > 8000
+    with pytest.raises(Malformed, match=r"line 3: these look like overlay options") as caught:
+        mount_line.rewrite(text % long, LINKS, LIMITS, by_value=by_value)
+    assert caught.value.hint
+    assert mount_line.expand(text % long, LINKS) == text % long
+
+
+def test_layers_that_only_together_are_too_long_are_not_passed_either() -> None:
+    """mount(8) joins the values of several -o."""
+    added = b" ".join(b"-o lowerdir+=/a/layer/of/no/link/%03d" % at for at in range(200))
+    with pytest.raises(Malformed, match="line 1: these look like overlay options"):
+        rewritten(b"$MNT -t overlay o /t " + added)
+
+
+@pytest.mark.parametrize(("more", "passes"), [(0, True), (1, False)])
+def test_what_no_mount_holds_passes_up_to_the_limit(more: int, passes: bool) -> None:
+    text = b"$MNT -t overlay o /t -o lowerdir=/" + b"a" * (LIMITS.mount - 10 + more)
+    if passes:
+        assert rewritten(text) == text
+    else:
+        with pytest.raises(Malformed):
+            rewritten(text)
+
+
+def test_a_long_comment_is_no_mount() -> None:
+    text = b"# mount -t overlay o /t -o lowerdir=%b\n" % layers(200, STORE)
+    assert rewritten(text) == text
+
+
+def test_a_long_script_takes_no_time_however_many_the_links() -> None:
+    """The table of the links is made once, not once a mount."""
+    links = [Prefix(f"l{at}", b"/srv/stores/%d" % at, b"/l%d" % at) for at in range(5000)]
+    text = b"".join(
+        b"mount -t overlay o /t -o lowerdir=/srv/stores/%d/1:/b\n" % at for at in range(2000)
+    )
+    before = time.process_time()
+    result = mount_line.rewrite(text, links, LIMITS)
+    assert time.process_time() - before < 3
+    assert result.text == text.replace(b"/srv/stores/", b"/l")
 
 
 def test_what_a_shell_knows_may_stand_where_no_options_are() -> None:

@@ -79,6 +79,37 @@ def test_a_file_that_is_none_of_ours_is_no_word(file: str, text: str) -> None:
     assert published.read(file) is None
 
 
+@pytest.mark.parametrize("kind", ["file", "symlink"])
+def test_what_a_killed_run_left_is_not_in_the_way(file: str, kind: str) -> None:
+    elsewhere = Path(file).parent / "elsewhere"
+    if kind == "file":
+        Path(f"{file}.new").write_text("half")
+    else:
+        os.symlink(elsewhere, f"{file}.new")
+    published.write(WORD._replace(control_socket="/s"), file)
+    word = published.read(file)
+    assert word
+    assert word.control_socket == "/s"
+    assert os.listdir(os.path.dirname(file)) == ["published.json"]
+
+
+def test_a_word_that_can_t_be_replaced_is_taken_back(file: str) -> None:
+    """The old one would send every command to where nobody listens any more."""
+    os.mkdir(f"{file}.new")
+    with pytest.raises(FileExistsError):
+        published.write(WORD, file)
+    assert not os.path.exists(file)
+    assert os.path.isdir(f"{file}.new"), "not ours, left alone"
+
+
+def test_a_missing_directory_is_made(tmp_path: Path) -> None:
+    """RuntimeDirectory= was cleaned away under the running daemon."""
+    file = str(tmp_path / "d/published.json")
+    published.write(WORD, file)
+    assert published.read(file) == WORD
+    assert os.stat(tmp_path / "d").st_mode & 0o777 == 0o755
+
+
 def test_keys_of_a_later_version_are_passed_over(file: str) -> None:
     value = json.loads(Path(file).read_text()) | {"farm": {"path": "/run/f"}}
     Path(file).write_text(json.dumps(value))

@@ -86,6 +86,7 @@ def test_a_hostile_text_is_no_output_of_ours(place: Place) -> None:
     config = json.loads(place.config.read_text())
     config["links"]["one"]["allow-unsafe-parent"] = True
     del config["links"]["two"]
+    config["control-socket"] = "/run/not/there"
     elsewhere = Path("/run/config-of-repair.yaml")
     elsewhere.write_text(json.dumps(config))
     try:
@@ -146,11 +147,21 @@ def test_without_a_daemon_the_others_say_so(place: Place, words: list[str]) -> N
     assert not os.path.lexists(place.top / "one")
 
 
-@pytest.mark.parametrize("words", [["repair"], ["repair", "--offline"], ["reload"]])
-def test_with_a_broken_configuration_nothing_is_touched(place: Place, words: list[str]) -> None:
+def test_the_way_without_a_daemon_is_offered_where_there_is_one(place: Place) -> None:
+    assert "--offline" in command("repair", "--config", place.config).stderr
+    assert "--offline" not in command("reload", "--config", place.config).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["repair"], 4), (["repair", "--offline"], 1), (["reload"], 4)]
+)
+def test_with_a_broken_configuration_nothing_is_touched(
+    place: Place, words: list[str], code: int
+) -> None:
+    """4 as of `status`: without the socket's path, the daemon can't be asked anything."""
     place.config.write_text("links: [")
     run = command(*words, "--config", place.config)
-    assert run.returncode == 1
+    assert run.returncode == code
     assert str(place.config) in run.stderr
     assert "Traceback" not in run.stderr
     assert not os.path.lexists(place.top / "one")

@@ -42,11 +42,14 @@ class World:
         command.chmod(0o755)
 
     def rewrite(
-        self, *arguments: str | bytes, given: bytes = b""
+        self, *arguments: str | bytes, given: bytes | None = b""
     ) -> subprocess.CompletedProcess[bytes]:
+        """Run it; without anything GIVEN, standard input is closed."""
         path = f"{self.commands}:{os.environ['PATH']}"
+        closed = ["sh", "-c", 'exec "$@" <&-', "sh"] if given is None else []
+        command = [sys.executable, "-m", "ovl_linkd", "rewrite", "--config", str(self.config)]
         return subprocess.run(
-            [sys.executable, "-m", "ovl_linkd", "rewrite", "--config", self.config, *arguments],
+            [*closed, *command, *arguments],
             input=given,
             capture_output=True,
             env={**os.environ, "PYTHONPATH": DAEMON, "PATH": path},
@@ -243,8 +246,50 @@ def test_a_mount_line_as_json_carries_the_line(world: World) -> None:
     line = b"mount -t overlay overlay /target -o %b"
     done = world.rewrite("--as", "mount", "--json", line % world.options(2))
     shown = json.loads(done.stdout)
-    assert shown["options"].encode() == world.options(2, world.link)
+    assert list(shown) == ["schema_version", "mounts", "lines"]
+    alone = json.loads(world.rewrite("--json", world.options(2)).stdout)
+    assert shown["mounts"] == [{k: v for k, v in alone.items() if k != "schema_version"}]
     assert shown["lines"].encode() == line % world.options(2, world.link)
+
+
+def test_many_mount_lines_as_json_are_one_object_with_the_lines_once(world: World) -> None:
+    """Each mount had all the lines beside it: a script of 1,000 mounts made 100 MB."""
+    world.mount_says("2.38.1 (libmount 2.38.1)")
+    line = b"mount -t overlay overlay /target -o %b\n"
+    done = world.rewrite("--as", "mount", "--json", given=line % world.options(2) * 1000)
+    shown = json.loads(done.stdout)
+    assert shown["lines"].encode() == line % world.options(2, world.link) * 1000
+    assert [mount["layers"] for mount in shown["mounts"]] == [2] * 1000
+    assert len(done.stdout) < 1_000_000
+
+
+def test_lines_without_an_overlay_mount_pass_with_a_warning(world: World) -> None:
+    """Options alone, `--as raw` forgotten, looked as if they had been taken care of."""
+    for given in (world.options(2), b"mount /dev/sda1 /mnt"):
+        done = world.rewrite("--as", "mount", given)
+        assert (done.returncode, done.stdout) == (0, given + b"\n")
+        assert done.stderr == (
+            b"ovl-linkd rewrite: no overlay mount was found: nothing is changed\n"
+        )
+    done = world.rewrite("--as", "mount", "--json", "mount /dev/sda1 /mnt")
+    assert json.loads(done.stdout) == {
+        "schema_version": 1,
+        "mounts": [],
+        "lines": "mount /dev/sda1 /mnt",
+    }
+
+
+def test_options_alone_that_are_too_long_are_not_passed_as_lines(world: World) -> None:
+    """They came out with exit code 0, and `| sh` would have run what followed."""
+    done = world.rewrite("--as", "mount", given=world.options(300))
+    refused(done, 2, "line 1: these look like overlay options", "without --as mount")
+
+
+@pytest.mark.parametrize("extra", [[], ["--expand"], ["--as", "mount"]])
+def test_a_closed_standard_input_is_said(world: World, extra: list[str]) -> None:
+    """A service manager or `<&-` may leave none: that was a traceback."""
+    done = world.rewrite(*extra, given=None)
+    refused(done, 2, "no OPTIONS, and standard input is closed", "give them as an argument")
 
 
 def test_a_mount_line_that_only_a_shell_knows_is_reported(world: World) -> None:

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from ovl_linkd.formats import mount_line
 from ovl_linkd.overlay.limits import Limits, of_this_kernel
-from ovl_linkd.overlay.options import LIST, PATH, RAW, Malformed, parse
+from ovl_linkd.overlay.options import LIST, PATH, RAW, SPELLING, Malformed, parse
 from ovl_linkd.overlay.prefixes import (
     Prefix,
+    expand_value,
     shorten_each,
     shorten_value,
     table,
@@ -26,9 +27,13 @@ NAMES = st.sampled_from(
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda names: b"/" + b"/".join(names))
 # Short paths lie where no target and no layer does, but may nest in each other.
 SHORTS = st.sampled_from([b"/s", b"/s/x", b"/s/y", b"/t", b"/run/long/s", b"/s/x/z"])
-LINKS = st.lists(st.tuples(PATHS, SHORTS), max_size=4, unique_by=lambda link: link[1]).map(
-    lambda links: [Prefix(f"l{at}", old, new) for at, (old, new) in enumerate(links)]
-)
+# And these nest in nothing: of them there may be so many that they aren't tried one by one.
+APART = st.sampled_from([b"/%c" % letter for letter in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"])
+LINKS = st.one_of(
+    st.lists(st.tuples(PATHS, SHORTS), max_size=6, unique_by=lambda link: link[1]),
+    st.lists(st.tuples(PATHS, APART), max_size=20, unique_by=lambda link: link[1]),
+    st.lists(st.tuples(PATHS, SHORTS | APART), max_size=20, unique_by=lambda link: link[1]),
+).map(lambda links: [Prefix(f"l{at}", old, new) for at, (old, new) in enumerate(links)])
 
 
 def in_option(path: bytes, kind: int) -> bytes:
@@ -122,6 +127,26 @@ def test_the_quick_way_and_the_careful_one_agree(situation: tuple[bytes, list[Pr
             careful: dict[str, int] = {}
             assert shorten_value(value, LIST, pairs, quick) == shorten_each(value, pairs, careful)
             assert quick == careful
+
+
+@given(situations())
+def test_a_prefix_is_found_as_if_each_had_been_tried(
+    situation: tuple[bytes, list[Prefix]],
+) -> None:
+    """However many there are, the one that saves most is taken; the way back by the longest."""
+    text, links = situation
+    for name, value in parse(text).items():
+        if name not in SPELLING or not value or SPELLING[name] == LIST:
+            continue
+        pairs = table(links, SPELLING[name])
+        under = [p for p in pairs.forth if (value + b"/").startswith(p.old + b"/")]
+        if pairs.independent:
+            expected = under[0].new + value[len(under[0].old) :] if under else value
+            assert shorten_value(value, SPELLING[name], pairs, {}) == expected
+        back = [p for p in pairs.back if (value + b"/").startswith(p.old + b"/")]
+        back.sort(key=lambda p: -len(p.old))
+        expected = back[0].new + value[len(back[0].old) :] if back else value
+        assert expand_value(value, SPELLING[name], pairs) == expected
 
 
 @given(situations(), st.sampled_from(["always", "needed"]), st.sampled_from([LIMITS, TINY]))

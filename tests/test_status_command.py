@@ -4,17 +4,23 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 import termios
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from ovl_linkd import cli
+from ovl_linkd import cli, config, published
+from ovl_linkd.commands.daemon import socket_path
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.shorten import capacity
+from ovl_linkd.published import Published
 from tests.daemon.world import ENVIRONMENT, NOBODY, PYTHON, as_user, command
 
 pytestmark = pytest.mark.needs("root")
@@ -159,6 +165,176 @@ def test_a_socket_that_may_not_be_reached_is_can_t_tell(
 def _flushed(code: int) -> int:
     sys.stdout.flush()
     return code
+
+
+def test_a_status_that_can_t_be_written_is_can_t_tell(place: Place) -> None:
+    """1 would mean that some link isn't well, 3 that the daemon isn't running."""
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [*PYTHON, "-m", "ovl_linkd", "status", "--config", place.config],
+            env=ENVIRONMENT,
+            cwd="/",
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 4
+    assert run.stderr.startswith("ovl-linkd status: No space left on device\n  hint: ")
+
+
+# --- a daemon of another version, or none of ours --------------------------------------------
+
+
+@contextmanager
+def _daemon(place: Place, *answers: list[dict[str, Any]], at: str = "sock") -> Iterator[None]:
+    """Somebody at the socket who gives the replies of ANSWERS, one list a connection."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(place.top / at))
+        listener.listen(8)
+
+        def serve() -> None:
+            for replies in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    if not connection.recv(65_536):
+                        continue  # only looked whether somebody listens
+                    for reply in replies:
+                        connection.sendall(json.dumps(reply).encode() + b"\0")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+def _told(place: Place, **other: Any) -> dict[str, Any]:
+    """The link as a daemon tells of it."""
+    return {
+        "name": "one", "path": str(place.path), "target": str(place.top / "t"), "state": "ok",
+        "actual": str(place.top / "t"), "since": "2026-01-01T00:00:00Z", "reason": None,
+        "remedy": None, "next_try": None, "repairs": 0, "last_repair": None, **other,
+    }  # fmt: skip
+
+
+def _reply(*links: Any, **other: Any) -> dict[str, Any]:
+    daemon = {"pid": 1, "version": "9", "since": "", "config_changed_on_disk": False}
+    return {"parameters": {"links": list(links), "daemon": daemon}, **other}
+
+
+_STRANGE = "the daemon's answer is not what this version understands"
+
+
+@pytest.mark.parametrize("name", ["status", "repair", "reload"])
+@pytest.mark.parametrize("what", ["empty", "no link", "less", "odd type", "odd repair", "odd path"])
+def test_an_answer_of_another_version_is_said_to_be_one(place: Place, name: str, what: str) -> None:
+    less = _told(place)
+    del less["next_try"]
+    answer = {
+        "empty": {"parameters": {}},
+        "no link": _reply(1),
+        "less": _reply(less),
+        "odd type": _reply(_told(place, repairs="many")),
+        "odd path": _reply(_told(place, target="/\0\ud800")),
+        "odd repair": _reply(_told(place, last_repair={})),
+    }[what]
+    with _daemon(place, [answer]):
+        run = command(name, "--config", place.config)
+    assert run.returncode == 4
+    assert _STRANGE in run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_keys_that_a_later_version_adds_are_passed_over(place: Place) -> None:
+    place.path.symlink_to(place.top / "t")
+    with _daemon(place, [_reply(_told(place, mood="good"), more=1)]):
+        assert command("status", "--config", place.config).returncode == 0
+
+
+@pytest.mark.parametrize("problems", [None, 1, [1], [{"file": 1}]])
+def test_a_refusal_of_another_version_is_a_refusal(place: Place, problems: Any) -> None:
+    error = "org.ovl-linkd.Control.ConfigInvalid"
+    with _daemon(place, [{"error": error, "parameters": {"problems": problems}}]):
+        run = command("reload", "--config", place.config)
+    assert run.returncode == 1
+    assert run.stderr.startswith("ovl-linkd reload: the configuration is faulty\n")
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ({"error": "org.varlink.service.MethodNotFound"}, "MethodNotFound"),
+        ({"parameters": {}}, _STRANGE),
+    ],
+)
+def test_a_watch_that_can_t_go_on_says_why(place: Place, second: dict[str, Any], said: str) -> None:
+    place.path.symlink_to(place.top / "t")
+    with _daemon(place, [_reply(_told(place))], [second]):
+        run = command("status", "--watch", "--config", place.config)
+    assert run.returncode == 4
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_watch_misses_nothing_between_the_table_and_the_first_change(place: Place) -> None:
+    """A repair in that moment was neither in the table nor among the changes."""
+    place.path.symlink_to(place.top / "t")
+    two = _told(place, name="two")
+    repaired = _told(place, repairs=1)
+    with _daemon(
+        place,
+        [_reply(_told(place), two)],
+        [_reply(repaired, two, continues=True), _reply(two, continues=True), _reply()],
+    ):
+        run = command("status", "--watch", "--json", "--config", place.config)
+    assert run.returncode == 3, "it has stopped"
+    _, *changes = map(json.loads, run.stdout.splitlines())
+    assert [(row["name"], row["repairs"]) for row in changes] == [("one", 1), ("two", 0)]
+
+
+def test_reload_is_waited_for_longer_than_a_question(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten thousand links are read for seconds."""
+    from ovl_linkd.commands import reload
+
+    assert reload.TIMEOUT == 60
+    monkeypatch.setattr(reload, "TIMEOUT", 0.05)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(place.top / "sock"))
+        listener.listen(1)
+        assert cli.main(["reload", "--config", str(place.config)]) == 4
+    assert "does not answer within 0.05 s" in capsys.readouterr().err
+
+
+# --- what was published, and the configuration has moved on ----------------------------------
+
+
+@pytest.fixture
+def stale(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A daemon of long ago published `old`; the configuration now names `sock`."""
+    file = str(place.top / "published.json")
+    published.write(Published((), str(place.top / "old"), [["/etc/x", 1, 2, 3]]), file)
+    monkeypatch.setattr(published.read, "__defaults__", (file,))
+    monkeypatch.setattr(config.load, "__defaults__", (None, (str(place.top),), "/none"))
+    monkeypatch.setattr(config.control_socket, "__defaults__", (None, (str(place.top),), "/none"))
+    return place
+
+
+def test_a_stale_word_does_not_hide_the_daemon_as_configured(stale: Place) -> None:
+    assert socket_path(None) == str(stale.top / "sock")
+    stale.config.write_text(stale.config.read_text().replace("links", "lings"))
+    assert socket_path(None) == str(stale.top / "sock"), "faulty, but this much is known"
+
+
+def test_a_stale_word_counts_while_somebody_listens_there(stale: Place) -> None:
+    with _daemon(stale, [], at="old"):
+        assert socket_path(None) == str(stale.top / "old")
+
+
+def test_a_stale_word_is_the_best_there_is_where_nothing_can_be_read(stale: Place) -> None:
+    stale.config.write_text("links: [")
+    assert socket_path(None) == str(stale.top / "old")
 
 
 # --- the table -------------------------------------------------------------------------------

@@ -1,20 +1,21 @@
 """Short links for long overlay mounts, kept alive.
 
-``shorten(options)`` and ``expand(options)`` are the Python API, ``Plan`` is what they decide.
+``shorten(options)`` and ``expand(options)`` are the Python API, ``Plan`` is what they decide,
+``Malformed`` and ``UserError`` what they raise.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ovl_linkd.api import Plan, expand, shorten
+    from ovl_linkd.api import Malformed, Plan, UserError, expand, shorten
 
 __version__ = "0.1.0"
-__all__ = ["Plan", "__version__", "expand", "shorten"]
+__all__ = ["Malformed", "Plan", "UserError", "__version__", "expand", "shorten"]
 
 
 def __getattr__(name: str) -> object:
     # Short-lived commands import this package for every start: what they don't use stays away.
-    if name in ("Plan", "expand", "shorten"):
+    if name in ("Malformed", "Plan", "UserError", "expand", "shorten"):
         from ovl_linkd import api
 
         return getattr(api, name)

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Mapping
 
+from ovl_linkd.errors import UserError
 from ovl_linkd.overlay import limits as _limits
 from ovl_linkd.overlay import shorten as _shorten
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Plan, Prefix
 
-__all__ = ["Malformed", "Plan", "expand", "shorten"]
+__all__ = ["Malformed", "Plan", "UserError", "expand", "shorten"]
 
 
 def shorten(
@@ -30,7 +31,7 @@ def shorten(
     """
     prefixes = _prefixes(links) if links is not None else _prefixes(_configured(healthy=True))
     of_kernel = _limits.of_this_kernel()
-    return _shorten.plan(os.fsencode(options), prefixes, of_kernel, when, limit=limit)
+    return _shorten.plan(_encoded(options), prefixes, of_kernel, when, limit=limit)
 
 
 def expand(options: str | bytes, links: Mapping[str, str] | None = None) -> bytes:
@@ -40,7 +41,18 @@ def expand(options: str | bytes, links: Mapping[str, str] | None = None) -> byte
     errors are those of shorten(), whatever is on disk.
     """
     known = links if links is not None else _configured(healthy=False)
-    return _shorten.expand(os.fsencode(options), _prefixes(known))
+    return _shorten.expand(_encoded(options), _prefixes(known))
+
+
+def _encoded(options: str | bytes) -> bytes:
+    try:
+        return os.fsencode(options)
+    except UnicodeEncodeError as error:
+        char = options[error.start]
+        raise Malformed(
+            f"the character {char!r} at {error.start:,} has no bytes",
+            "give the options as bytes, or as os.fsdecode() makes text of them",
+        ) from None
 
 
 def _prefixes(links: Mapping[str, str]) -> list[Prefix]:

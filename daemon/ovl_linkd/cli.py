@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if sys.stdout is None:  # closed by the caller: nobody reads it
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:  # print(file=None) would put complaints among the results
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a locale may not know our letters
@@ -66,11 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"ovl-linkd {__version__}")
         return 0
-    name = words[0]
+    name, failed = words[0], 1
     if name not in COMMANDS:
         return _unknown(name)
     try:
         module = import_module(f"ovl_linkd.commands.{name}")
+        failed = getattr(module, "FAILED", failed)
         quick = getattr(module, "quick", None)
         options = (quick and quick(words[1:])) or parser(name).parse_args(words[1:])
         code: int = module.run(options)
@@ -83,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _complain(name, UserError(str(error)))
+        return _complain(name, _said(error, failed))
     except KeyboardInterrupt:
         return 130
 
@@ -101,6 +104,24 @@ def script() -> None:
         except OSError:
             pass  # nobody reads it any more
     os._exit(code)
+
+
+def _said(error: OSError, code: int) -> UserError:
+    """ERROR as a person wants it: without its number, with its file and what helps."""
+    import errno
+
+    hints = {
+        errno.ENOSPC: "make room there",
+        errno.EDQUOT: "make room there, or raise the quota",
+        errno.EROFS: "mount it read-write",
+        errno.EACCES: "use sudo",
+        errno.EPERM: "use sudo",
+        errno.EMFILE: "raise ulimit -n",
+    }
+    what = error.strerror or str(error)
+    if isinstance(error.filename, (str, bytes)):
+        what += f": {os.fsdecode(error.filename)}"
+    return UserError(what, hints.get(error.errno or 0, ""), code)
 
 
 def _complain(name: str, error: UserError) -> int:

@@ -47,6 +47,21 @@ def call(
     raise NoAnswer("the daemon closed the connection without an answer")
 
 
+def listens(path: str) -> bool:
+    """Whether somebody listens at PATH, or may: True where that can't be told."""
+    connection = socket(AF_UNIX, SOCK_STREAM)
+    try:
+        _limit(connection, SO_SNDTIMEO, TIMEOUT)
+        _connect(connection, path)
+    except NotRunning:
+        return False
+    except (NoAnswer, BlockingIOError):
+        pass
+    finally:
+        connection.close()
+    return True
+
+
 def follow(path: str, method: str, **parameters: Any) -> Iterator[dict[str, Any]]:
     """Call METHOD with `more`: its replies one by one, until the daemon ends. Raises as call()."""
     return _replies(path, method, parameters, more=True, timeout=None)

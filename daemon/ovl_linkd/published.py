@@ -72,12 +72,38 @@ def _open(path: str, flags: int) -> int:
 
 
 def write(published: Published, path: str = PATH) -> None:
-    """Replace the file as a whole (rename(2)). Raises OSError."""
+    """Replace the file as a whole (rename(2)); make its directory if that is missing.
+
+    Raises OSError; the file that was there is gone then, if it can be: it would mislead.
+    """
+    try:
+        _replace(path, _encode(published))
+    except OSError:
+        try:
+            os.unlink(path)
+        except OSError:
+            pass  # the error that matters is the other one
+        raise
+
+
+def _replace(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     spare = f"{path}.new"
-    with open(spare, "w", encoding="utf-8") as file:
+    _clear(spare)
+    with open(spare, "x", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o644)
-        file.write(_encode(published))
+        file.write(text)
     os.rename(spare, path)
+
+
+def _clear(spare: str) -> None:
+    """Remove what a killed run left; anything but a file or a symlink is not ours."""
+    try:
+        mode = os.lstat(spare).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+        os.unlink(spare)
 
 
 def _encode(published: Published) -> str:

@@ -88,6 +88,8 @@ def _print_json(config: Config | None, problems: tuple[Problem, ...]) -> None:
 def _warnings(config: Config) -> list[str]:
     """What on disk keeps a link from being of use now, though the configuration is right."""
     found = [one for link in config.links for one in (_target(link), _path(link)) if one]
+    if config.farm:
+        found.append("farm: this version keeps no farm, the setting has no effect")
     return found if config.links else [*found, "no link is configured"]
 
 

@@ -7,6 +7,9 @@ from argparse import ArgumentParser, Namespace
 
 from ovl_linkd.commands.daemon import ask
 
+#: Seconds; to read 10,000 links takes several.
+TIMEOUT = 60.0
+
 
 def arguments(_parser: ArgumentParser) -> None:
     """No arguments of its own."""
@@ -14,6 +17,6 @@ def arguments(_parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Have the daemon read its configuration anew."""
-    links = ask(options.config, "Reload")["links"]
+    links = ask(options.config, "Reload", TIMEOUT)
     print(f"loaded, {len(links)} {'link' if len(links) == 1 else 'links'} kept")
     return 0

@@ -28,7 +28,7 @@ def run(options: Namespace) -> int:
     if options.offline:
         links = _offline(options)
     else:
-        links = ask(options.config, "Repair", names=options.names, adopt=options.adopt)["links"]
+        links = ask(options.config, "Repair", names=options.names, adopt=options.adopt)
     for link in links:
         print(printable(_line(link)))
     return 0 if all(link["state"] == "ok" for link in links) else 1

@@ -51,35 +51,44 @@ def run(args: "Namespace") -> int:
     links = published.known(args.config).links
     prefixes = [Prefix(x.name, os.fsencode(x.target), os.fsencode(x.path)) for x in links]
     text = _given(args.options)
-    plans: tuple[Plan, ...]
     try:
         if args.expand:
             text = (raw if args.format == "raw" else mount_line).expand(text, prefixes)
             _warn_if_long(text, args.format)
             _print(text)
             return 0
-        if args.format == "raw":
-            plan = raw.rewrite(text, prefixes, limits.of_this_kernel(), args.when)
-            rewritten, plans = plan.options, (plan,)
-        else:
-            by_value = mount_program.takes_by_value()
-            rewritten, plans = mount_line.rewrite(
-                text, prefixes, limits.of_this_kernel(), args.when, by_value=by_value
-            )
+        rewritten, plans = _rewritten(text, prefixes, args)
     except Malformed as error:
         raise UserError(error.what, error.hint, _MALFORMED) from None
     _refuse_unless_fit(plans)
     _refuse_unless_healthy(plans, links)
-    if not args.json:
+    if not plans:
+        _warn("no overlay mount was found: nothing is changed")
+    if args.json:
+        _print_json(args.format, plans, rewritten)
+    else:
         _print(rewritten)
-    for plan in plans if args.json else ():
-        _print_json(plan, None if args.format == "raw" else rewritten)
     return 0
+
+
+def _rewritten(
+    text: bytes, prefixes: list[Prefix], args: "Namespace"
+) -> tuple[bytes, tuple[Plan, ...]]:
+    of_kernel = limits.of_this_kernel()
+    if args.format == "raw":
+        plan = raw.rewrite(text, prefixes, of_kernel, args.when)
+        return plan.options, (plan,)
+    by_value = mount_program.takes_by_value()
+    return mount_line.rewrite(text, prefixes, of_kernel, args.when, by_value=by_value)
 
 
 def _given(argument: str | None) -> bytes:
     if argument is not None:
         return os.fsencode(argument)
+    if sys.stdin is None:
+        raise UserError(
+            "no OPTIONS, and standard input is closed", "give them as an argument", _MALFORMED
+        )
     # One byte more than is taken tells a text that is too long from one that just fits.
     text = sys.stdin.buffer.read(MAX_TEXT + 2)
     if len(text) > MAX_TEXT + 1:
@@ -111,11 +120,11 @@ def _refuse_unless_healthy(plans: tuple[Plan, ...], links: tuple[Link, ...]) -> 
 def _warn_if_long(text: bytes, form: str) -> None:
     most = limits.of_this_kernel().mount
     if form == "raw" and len(text) > most:
-        print(
-            f"ovl-linkd rewrite: {len(text):,} bytes, mount(2) takes {most:,}: "
-            "for reading, not for mounting",
-            file=sys.stderr,
-        )
+        _warn(f"{len(text):,} bytes, mount(2) takes {most:,}: for reading, not for mounting")
+
+
+def _warn(what: str) -> None:
+    print(f"ovl-linkd rewrite: {what}", file=sys.stderr)
 
 
 def _print(text: bytes) -> None:
@@ -123,11 +132,19 @@ def _print(text: bytes) -> None:
     sys.stdout.buffer.write(text if text.endswith(b"\n") else text + b"\n")
 
 
-def _print_json(plan: Plan, lines: bytes | None) -> None:
+def _print_json(form: str, plans: tuple[Plan, ...], rewritten: bytes) -> None:
     import json
 
-    shown: dict[str, object] = {
-        "schema_version": 1,
+    shown: dict[str, object] = {"schema_version": 1}
+    if form == "raw":
+        shown |= _shown(plans[0])
+    else:
+        shown |= {"mounts": [_shown(plan) for plan in plans], "lines": os.fsdecode(rewritten)}
+    print(json.dumps(shown))
+
+
+def _shown(plan: Plan) -> dict[str, object]:
+    return {
         "strategy": plan.strategy,
         "options": os.fsdecode(plan.options),
         "bytes": {
@@ -139,6 +156,3 @@ def _print_json(plan: Plan, lines: bytes | None) -> None:
         "layers": plan.layers,
         "fits": plan.fits,
     }
-    if lines is not None:
-        shown["lines"] = os.fsdecode(lines)
-    print(json.dumps(shown))

@@ -7,7 +7,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ovl_linkd import client, published
-from ovl_linkd.commands.daemon import CANT_TELL, NOT_RUNNING, refusal, socket_path
+from ovl_linkd.commands.daemon import (
+    CANT_TELL,
+    NOT_RUNNING,
+    daemon_of,
+    links_of,
+    refusal,
+    socket_path,
+)
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.link import Link, observe
 
@@ -15,6 +22,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
 Json = dict[str, Any]
+
+FAILED = CANT_TELL  # also where its own output can't be written: 1 would speak of the links
 
 
 def arguments(parser: "ArgumentParser") -> None:
@@ -46,7 +55,7 @@ def run(options: "Namespace | SimpleNamespace") -> int:
         from ovl_linkd.commands.status_text import table
 
         print(table(state), flush=True)
-    return _watch(options) if options.watch and code < NOT_RUNNING else code
+    return _watch(options, state["links"]) if options.watch and code < NOT_RUNNING else code
 
 
 def look(config_file: str | None, names: list[str]) -> tuple[Json, int]:
@@ -73,20 +82,14 @@ def look(config_file: str | None, names: list[str]) -> tuple[Json, int]:
 def _ask(config_file: str | None) -> tuple[Json | None, int, str | None]:
     """The daemon's answer, or the exit code and the sentence that stand for its absence."""
     try:
-        return client.call(_socket(config_file), "Status"), 0, None
+        reply = client.call(socket_path(config_file), "Status")
+        return {"links": links_of(reply), "daemon": daemon_of(reply)}, 0, None
     except client.NotRunning as error:
         return None, NOT_RUNNING, str(error)
     except client.NoAnswer as error:
         return None, CANT_TELL, str(error)
     except client.CallError as error:
         raise refusal(error) from None
-
-
-def _socket(config_file: str | None) -> str:
-    try:
-        return socket_path(config_file)
-    except UserError as error:
-        raise UserError(error.what, error.hint, CANT_TELL) from None
 
 
 def _configured(config_file: str | None) -> tuple[Link, ...]:
@@ -142,23 +145,26 @@ def _layers(link: Link) -> Json:
     }
 
 
-def _watch(options: "Namespace | SimpleNamespace") -> int:
-    """Print each change that the daemon tells of, until it ends."""
+def _watch(options: "Namespace | SimpleNamespace", rows: list[Json]) -> int:
+    """Print each change since ROWS were, first what the daemon did meanwhile, until it ends."""
     import json
 
     from ovl_linkd.commands.status_text import change
 
+    shown = {row["name"]: (row["state"], row["repairs"]) for row in rows}
     try:
-        first = True
-        for reply in client.follow(_socket(options.config), "Monitor"):
-            for said in reply["links"]:
-                if first or (options.names and said["name"] not in options.names):
+        for reply in client.follow(socket_path(options.config), "Monitor"):
+            for said in links_of(reply):
+                if options.names and said["name"] not in options.names:
                     continue
                 row = _row(_kept(said), said)
-                print(json.dumps(row) if options.json else change(row), flush=True)
-            first = False
+                if shown.get(row["name"]) != (row["state"], row["repairs"]):
+                    print(json.dumps(row) if options.json else change(row), flush=True)
+            shown = {}
     except client.NoAnswer as error:
-        raise UserError(str(error), "", CANT_TELL) from None
+        raise UserError(str(error), "see the daemon's log", CANT_TELL) from None
+    except client.CallError as error:
+        raise refusal(error) from None
     except client.NotRunning:
         pass
     raise UserError("the daemon has stopped", "systemctl status ovl-linkd", NOT_RUNNING)

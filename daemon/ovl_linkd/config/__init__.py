@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ovl_linkd.config.node import Key
 
 
-__all__ = ["Config", "ConfigError", "Farm", "Link", "Problem", "load"]
+__all__ = ["Config", "ConfigError", "Farm", "Link", "Problem", "control_socket", "load"]
 
 SCHEMA = os.path.join(os.path.dirname(config_files.PACKAGED), "config.schema.json")
 
@@ -72,6 +72,32 @@ def load(
     return _config(root, schema["properties"], files)
 
 
+def control_socket(
+    file: str | None = None,
+    roots: tuple[str, ...] = config_files.ROOTS,
+    packaged: str = config_files.PACKAGED,
+) -> str:
+    """The control socket alone, of a configuration that may be faulty otherwise.
+
+    A daemon that was started before it became so still listens there. Raises ConfigError where
+    the files can't be read, or where just this setting is wrong.
+    """
+    from ovl_linkd.config import paths
+
+    files, trees, problems = _read_all(file, roots, packaged)
+    root = Node({}, Place("", 0, 0))
+    for tree in trees:
+        root = _over(root, tree)
+    name = "control-socket"
+    faults = [problem for key, problem in paths.path_problems(root) if key == (name,)]
+    node = root.value.get(name)
+    if node is None or node.value is None:
+        return str(_schema()["properties"][name]["default"])
+    if faults or not isinstance(node.value, str):
+        raise ConfigError(_in_order(problems + faults, files))
+    return node.value
+
+
 def _read_all(
     file: str | None, roots: tuple[str, ...], packaged: str
 ) -> tuple[tuple[str, ...], list[Node], list[Problem]]:
@@ -80,7 +106,7 @@ def _read_all(
     Raises ConfigError if one can't be read: what the others lack may stand there, so that no more
     can be said of them.
     """
-    from ovl_linkd.config.text import UnreadableError, parse
+    from ovl_linkd.config.yaml_tree import UnreadableError, parse
 
     try:
         files = config_files.chosen(file, roots, packaged)
@@ -108,7 +134,7 @@ def _read_all(
 
 def _content(path: str, packaged: str, problems: list[Problem]) -> bytes:
     """The bytes of PATH; adds to PROBLEMS who else might have written them. Raises OSError."""
-    from ovl_linkd.config.text import MAX_BYTES
+    from ovl_linkd.config.yaml_tree import MAX_BYTES
 
     # Without O_NONBLOCK a FIFO in the place of a file would hold the daemon up for good.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)

@@ -1,4 +1,4 @@
-"""Values with their places, and what is said about them: what the config_* modules share."""
+"""Values with their places, and what is said about them: what this package shares."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Each check takes the merged tree and yields problems at the place of the value.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from ovl_linkd.config.node import Key, Node, Problem, escaped, find, label, mapp
 from ovl_linkd.links.walk import unsafe_ancestor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NAME_MAX = 255  # include/uapi/linux/limits.h, bytes of one component
 PATH_MAX = 4095  # the same, less the NUL
@@ -87,11 +88,12 @@ def place_problems(root: Node, spoken: set[Key]) -> Iterator[tuple[Key, Problem]
     paths = {name: link.value["path"].value for name, link in sound.items()}
     owners = {path: name for name, path in paths.items()}
     targets = {paths[name]: link.value["target"].value for name, link in sound.items()}
-    yield from _shared(root, sound)
+    real = functools.cache(os.path.realpath)
+    yield from _shared(root, sound, spoken, lambda path: _place(path, targets, real))
     yield from _in_farm(root, paths)
     for name, path in paths.items():
         key = ("links", name, "target")
-        fault = _loop_fault(path, targets, owners)
+        fault = _loop_fault(path, targets, owners) or _real_loop_fault(path, targets, real)
         if fault:
             yield key, find(root, key).place.problem(f"{label(key)}: {fault[0]}", fault[1])
 
@@ -109,19 +111,33 @@ def _sound(root: Node, spoken: set[Key]) -> dict[str, Node]:
     }
 
 
-def _shared(root: Node, links: dict[str, Node]) -> Iterator[tuple[Key, Problem]]:
+def _place(path: str, targets: dict[str, str], real: Callable[[str], str]) -> str:
+    """Where PATH itself lies, by the configured links and by the other symlinks on disk."""
+    directory, _ = _follow(os.path.dirname(path), targets)
+    return os.path.join(real(directory or os.path.dirname(path)), os.path.basename(path))
+
+
+def _shared(
+    root: Node, links: dict[str, Node], spoken: set[Key], lies: Callable[[str], str]
+) -> Iterator[tuple[Key, Problem]]:
     keys: list[Key] = [("links", name, "path") for name in links]
     keys += [("farm", "path"), ("control-socket",), ("metrics-file",)]
     first: dict[str, Key] = {}
     for key in keys:
         node = text_at(root, key)
-        if node is None:
+        if node is None or key in spoken:
             continue
-        other = first.setdefault(node.value, key)
+        other = first.setdefault(lies(node.value), key)
         if other != key:
-            place = find(root, other).place
+            theirs = find(root, other)
+            place = theirs.place
             where = f"{escaped(place.file)}:{place.line}"
             what = f"{label(key)} and {label(other)} are both {shown(node.value)}"
+            if theirs.value != node.value:
+                what = (
+                    f"{label(key)}: {shown(node.value)} is, through a symlink, {label(other)}: "
+                    f"{shown(theirs.value)}"
+                )
             yield key, node.place.problem(what, f"give one another path; the other is at {where}")
 
 
@@ -154,6 +170,25 @@ def _loop_fault(
     return None
 
 
+def _real_loop_fault(
+    path: str, targets: dict[str, str], real: Callable[[str], str]
+) -> tuple[str, str] | None:
+    """As _loop_fault(), by the symlinks that lie on disk, for what exists there."""
+    end, _ = _follow(targets[path], targets)
+    if end is None:
+        return None
+    here, there = _place(path, targets, real), real(end)
+    if under(there, here):
+        what = f"the target {shown(end)} leads, through a symlink, through the link itself"
+        return what, "point it elsewhere"
+    if under(here, there):
+        return (
+            f"the link {shown(path)} lies, through a symlink, inside its own target {shown(end)}",
+            "move the link out of it: whoever walks the target would walk in a circle",
+        )
+    return None
+
+
 def under(path: str, directory: str) -> bool:
     """Whether PATH is DIRECTORY or lies below it, by whole components."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
@@ -179,15 +214,16 @@ def _follow(path: str, targets: dict[str, str]) -> tuple[str | None, list[str]]:
 
 
 def parent_problems(root: Node, spoken: set[Key]) -> Iterator[tuple[Key, Problem]]:
-    """Links, and a farm, below a directory that others own or may write, as on disk now."""
+    """Links, and what else the daemon writes, below a directory that others own or may write, as
+    on disk now."""
     keys: list[Key] = [
         ("links", name, "path")
         for name, link in _sound(root, spoken).items()
         if "allow-unsafe-parent" not in link.value
         or link.value["allow-unsafe-parent"].value is False
     ]
-    if ("farm", "path") not in spoken and text_at(root, ("farm", "path")):
-        keys.append(("farm", "path"))
+    others: list[Key] = [("farm", "path"), ("control-socket",), ("metrics-file",)]
+    keys += [key for key in others if key not in spoken and text_at(root, key)]
     reasons: dict[str, str | None] = {}
     for key in keys:
         node = find(root, key)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ovl_linkd.formats import mount_arguments, shell
 from ovl_linkd.formats.mount_arguments import Call
+from ovl_linkd.formats.shell import Word
 from ovl_linkd.overlay import shorten
 from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import (
@@ -20,12 +21,14 @@ from ovl_linkd.overlay.options import (
     layers_and_colons,
     parse,
 )
-from ovl_linkd.overlay.shorten import Plan, Prefix
+from ovl_linkd.overlay.shorten import Plan, Prefix, Tables
 
 _FORCE = b"LIBMOUNT_FORCE_MOUNT2=always"
 _FORCE_NAME = b"LIBMOUNT_FORCE_MOUNT2="
 # These take NAME=VALUE words themselves; the shell does where no other program comes first.
 _TAKE_ASSIGNMENTS = (b"sudo", b"env")
+# Options that name layers, wherever they stand.
+_LAYERS = (b"lowerdir=", b"lowerdir+=", b"datadir+=")
 _PROGRAMS = (b"sudo", b"doas", b"env", b"exec", b"command", b"nice", b"ionice")
 
 Edit = tuple[int, int, bytes]
@@ -50,18 +53,20 @@ def rewrite(
 
     ``by_value``: mount(8) hands over one value at a time, so that ``limits.fsconfig`` counts;
     what is too long for that but fits mount(2) gets LIBMOUNT_FORCE_MOUNT2=always in front. Raises
-    Malformed, with the line, for options that are malformed or that only a shell could know.
+    Malformed, with the line, for options that are malformed or that only a shell could know, and
+    for what looks like options over ``limits.mount`` but stands in no mount that could be judged.
     """
     plans = []
     edits: list[Edit] = []
-    for call in _overlay_mounts(text):
+    tables = Tables(prefixes)
+    for call in _overlay_mounts(text, limits.mount):
         options = b",".join(value.text for value in call.options)
         try:
-            plan, force = _judge(options, prefixes, limits, when, by_value and not _forced(call))
+            plan, force = _judge(options, tables, limits, when, by_value and not _forced(call))
             if plan.strategy == "link":
-                edits += _edits(text, call, lambda given: _shortened(given, prefixes))
+                edits += _edits(text, call, lambda given: _shortened(given, tables))
         except Malformed as error:
-            raise _in_line(text, call, error) from None
+            raise _in_line(text, call.words[call.mount], error) from None
         plans.append(plan)
         if force:
             edits.append(_force(call))
@@ -73,20 +78,24 @@ def rewrite(
 def expand(text: bytes, prefixes: Sequence[Prefix]) -> bytes:
     """Return TEXT with the long names in its overlay mounts. Raises Malformed as rewrite()."""
     edits: list[Edit] = []
+    tables = Tables(prefixes)
     for call in _overlay_mounts(text):
         try:
-            edits += _edits(text, call, lambda given: shorten.expand(given, prefixes))
+            edits += _edits(text, call, lambda given: shorten.expand(given, tables))
         except Malformed as error:
-            raise _in_line(text, call, error) from None
+            raise _in_line(text, call.words[call.mount], error) from None
     return _apply(text, edits)
 
 
-def _shortened(options: bytes, prefixes: Sequence[Prefix]) -> bytes:
-    return shorten.shortened(parse(options), prefixes).format()
+def _shortened(options: bytes, tables: Tables) -> bytes:
+    return shorten.shortened(parse(options), tables).format()
 
 
-def _overlay_mounts(text: bytes) -> Iterator[Call]:
-    """Yield the overlay mounts in TEXT. Raises Malformed for one that can't be known."""
+def _overlay_mounts(text: bytes, most: int | None = None) -> Iterator[Call]:
+    """Yield the overlay mounts in TEXT. Raises Malformed for one that can't be known.
+
+    And for more than MOST bytes of what looks like options but stands in none of them.
+    """
     if len(text) > MAX_TEXT:
         raise Malformed(
             f"{len(text):,} bytes of command lines", f"at most {MAX_TEXT:,} bytes are looked at"
@@ -100,12 +109,31 @@ def _overlay_mounts(text: bytes) -> Iterator[Call]:
         raise Malformed(f"line {line}: a quote is never closed", "close it") from None
     for words in commands:
         call = mount_arguments.read(words)
-        if call and _is_overlay(call):
-            try:
-                _check(call)
-            except Malformed as error:
-                raise _in_line(text, call, error) from None
+        if call and not _is_overlay(call):
+            call = None
+        if call:
+            _check(text, call)
+        if most is not None:
+            _refuse_unjudged(text, words, call, most)
+        if call:
             yield call
+
+
+def _refuse_unjudged(text: bytes, words: list[Word], call: Call | None, most: int) -> None:
+    """Raise Malformed where nobody judged more than MOST bytes of what looks like options."""
+    judged = {value.word.start for value in call.options} if call else set()
+    suspects = [w for w in words if w.start not in judged and any(n in w.value for n in _LAYERS)]
+    # Several may end up in one mount, which joins them with commas.
+    if sum(len(word.value) + 1 for word in suspects) > most + 1:
+        raise _in_line(
+            text,
+            suspects[0],
+            Malformed(
+                "these look like overlay options, but they stand in no `mount -t overlay` that "
+                "can be known",
+                "give options alone without --as mount, or the mount command as it will be run",
+            ),
+        )
 
 
 def _is_overlay(call: Call) -> bool:
@@ -115,51 +143,58 @@ def _is_overlay(call: Call) -> bool:
     return of_unknown_type and any(b"lowerdir" in value.text for value in call.options)
 
 
-def _check(call: Call) -> None:
+def _check(text: bytes, call: Call) -> None:
+    """Raise Malformed where only a shell, or another program, knows what CALL mounts."""
+    problem = _unknowable(call)
+    if problem:
+        raise _in_line(text, call.words[call.mount], Malformed(*problem))
+
+
+def _unknowable(call: Call) -> tuple[str, str] | None:
     if not call.understood:
         before = call.before[0].value.decode("utf-8", "backslashreplace")
-        raise Malformed(
+        return (
             f"can't tell what {before} makes of the mount after it",
             "give the mount command alone, as the machine that mounts will run it",
         )
     for value in (*call.types, *call.options):
         if value.word.unknown:
-            raise Malformed(
+            return (
                 f"only the shell knows what {value.word.unknown} stands for",
                 "give the options as they will be, or rewrite what goes into the variable",
             )
-    if not call.options:
-        for word in call.words[call.mount + 1 :]:
-            if word.unknown:
-                raise Malformed(
-                    f"only the shell knows what {word.unknown} stands for, and no -o is given",
-                    "give the options as they will be",
-                )
+    for word in () if call.options else call.words[call.mount + 1 :]:
+        if word.unknown:
+            return (
+                f"only the shell knows what {word.unknown} stands for, and no -o is given",
+                "give the options as they will be",
+            )
+    return None
 
 
-def _in_line(text: bytes, call: Call, error: Malformed) -> Malformed:
-    line = text.count(b"\n", 0, call.words[call.mount].start) + 1
+def _in_line(text: bytes, word: Word, error: Malformed) -> Malformed:
+    line = text.count(b"\n", 0, word.start) + 1
     return Malformed(f"line {line}: {error.what}", error.hint)
 
 
 def _judge(
-    options: bytes, prefixes: Sequence[Prefix], limits: Limits, when: str, by_value: bool
+    options: bytes, tables: Tables, limits: Limits, when: str, by_value: bool
 ) -> tuple[Plan, bool]:
     """Return the plan for OPTIONS, and whether mount(8) must be forced to mount(2) for it."""
     if not by_value:
-        return shorten.plan(options, prefixes, limits, when), False
+        return shorten.plan(options, tables, limits, when), False
     widest = _widest(options)
     needed = when == shorten.ALWAYS or widest > limits.fsconfig
     # mountinfo still ends what any number of short values may add up to.
     whole = shorten.plan(
-        options, prefixes if needed else (), limits, limit=MAX_TEXT, limit_of="fsconfig(2)"
+        options, tables if needed else (), limits, limit=MAX_TEXT, limit_of="fsconfig(2)"
     )
     if not whole.fits:
         return whole, False
     after = _widest(whole.options)
     if after <= limits.fsconfig:
         return whole._replace(before=widest, after=after, limit=limits.fsconfig), False
-    by_mount2 = shorten.plan(options, prefixes, limits)
+    by_mount2 = shorten.plan(options, tables, limits)
     return by_mount2, by_mount2.fits
 
 

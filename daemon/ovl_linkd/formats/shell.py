@@ -137,7 +137,7 @@ class _Reader:
                 self._bare(byte)
 
     def _bare(self, byte: int) -> None:
-        tilde = byte == 0x7E and self.at == self.start
+        tilde = byte == 0x7E and self._begins_path()
         if tilde or (byte in _EXPANDS and not self._lone_dollar()):
             self._mark()
         self._take(BARE)
@@ -178,6 +178,15 @@ class _Reader:
     def _take(self, quoting: int, size: int = 1) -> None:
         self.places.append((self.at, self.at + size, quoting))
         self.at += size
+
+    def _begins_path(self) -> bool:
+        """Whether some shell expands a tilde that stands here.
+
+        bash does so after = and : as well, in any word that looks like an assignment.
+        """
+        if not self.places:
+            return self.at == self.start
+        return self.text[self.places[-1][1] - 1] in b"=:"
 
     def _lone_dollar(self) -> bool:
         """Whether a dollar sign stands here that begins nothing, and so stands for itself."""

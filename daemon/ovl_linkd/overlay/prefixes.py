@@ -9,7 +9,7 @@ refuses another user's link as a *last* component in a sticky world-writable dir
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise, repeat
 from typing import NamedTuple
 
@@ -37,22 +37,71 @@ class Pair(NamedTuple):
         return len(self.old) - len(self.new)
 
 
+class Directories(NamedTuple):
+    """Directories, to be found above a path in a time that their number doesn't change.
+
+    ``ranks``: their places in the caller's order; of equal ones the first. ``shortest``,
+    ``longest``: bytes.
+    """
+
+    ranks: dict[bytes, int]
+    shortest: int
+    longest: int
+
+    def above(self, path: bytes) -> list[int]:
+        """Return the ranks of those that PATH is or lies under, the uppermost first."""
+        found = []
+        if path in self.ranks:
+            found.append(self.ranks[path])
+        # No more than the longest is looked at, however long the path and many its slashes.
+        end = path.rfind(b"/", self.shortest, self.longest + 1)
+        while end >= 0:
+            rank = self.ranks.get(path[:end])
+            if rank is not None:
+                found.append(rank)
+            end = path.rfind(b"/", self.shortest, end)
+        return found[::-1]
+
+
 class Table(NamedTuple):
     """The pairs of one kind of value.
 
-    ``forth``: those that save something, the one that saves most first. ``back``: the way back,
-    the longest short name first. ``independent``: no short name lies under another one or under
-    a target, so that pairs can be applied one after the other to a whole list.
+    ``forth``: those that save something, the one that saves most first; ``targets`` finds them.
+    ``back``: the way back; ``shorts`` finds it. ``independent``: no short name lies under another
+    one or under a target, so that pairs can be applied one after the other to a whole list.
     """
 
     forth: tuple[Pair, ...]
     back: tuple[Pair, ...]
+    targets: Directories
+    shorts: Directories
     independent: bool
+
+
+class Tables:
+    """The table of each kind of value, made when it is first needed: for one plan or for many."""
+
+    def __init__(self, prefixes: Sequence[Prefix]) -> None:
+        self.prefixes = prefixes
+        self._made: dict[int, Table] = {}
+        paths = b"".join([part for prefix in prefixes for part in prefix[1:]])
+        self._one_spelling = _SPECIAL_IN_LIST.search(paths) is None
+
+    def of(self, kind: int) -> Table:
+        """Return the table for values of KIND."""
+        if self._one_spelling:
+            kind = LIST
+        made = self._made.get(kind)
+        if made is None:
+            made = self._made[kind] = table(self.prefixes, kind)
+        return made
 
 
 _SPECIAL_IN_LIST = re.compile(rb"[\\,:]")
 _SPECIAL_IN_PATH = re.compile(rb"[\\,]")
 _NO_BARE_COMMA = re.compile(rb"(?:[^\\,]+|\\.)*", re.DOTALL)
+# Up to so many pairs, trying each on a whole list is quicker than looking at each layer.
+_FEW = 4
 
 
 def table(prefixes: Sequence[Prefix], kind: int) -> Table:
@@ -62,10 +111,21 @@ def table(prefixes: Sequence[Prefix], kind: int) -> Table:
         old, new = spell(prefix.target, kind), spell(prefix.short, kind)
         if old and new:
             pairs.append(Pair(old, new, prefix.name))
-    # Both sorts are stable: among equals the first of the caller's order is taken.
-    forth = tuple(sorted((p for p in pairs if p.saving > 0), key=lambda p: -p.saving))
-    back = tuple(sorted((Pair(new, old, n) for old, new, n in pairs), key=lambda p: -len(p.old)))
-    return Table(forth, back, _independent(forth, back))
+    # The sort is stable: among equals the first of the caller's order is taken.
+    forth = tuple(sorted([p for p in pairs if p.saving > 0], key=lambda p: -p.saving))
+    back = tuple([Pair(new, old, name) for old, new, name in pairs])
+    targets = directories([pair.old for pair in forth])
+    shorts = directories([pair.old for pair in back])
+    return Table(forth, back, targets, shorts, _independent(forth, back))
+
+
+def directories(paths: Iterable[bytes]) -> Directories:
+    """Return PATHS, which have no slash at their end, so that they can be found above a path."""
+    ranks: dict[bytes, int] = {}
+    for rank, path in enumerate(paths):
+        ranks.setdefault(path, rank)
+    sizes = list(map(len, ranks)) or [0]
+    return Directories(ranks, min(sizes), max(sizes))
 
 
 def spell(path: bytes, kind: int) -> bytes | None:
@@ -120,19 +180,16 @@ def _independent(forth: tuple[Pair, ...], back: tuple[Pair, ...]) -> bool:
     return True
 
 
-def _is_under(path: bytes, directory: bytes) -> bool:
-    return path.startswith(directory) and path[len(directory) :][:1] in (b"", b"/")
-
-
 def _shorten_list(value: bytes, pairs: Table, uses: dict[str, int]) -> bytes:
     """Shorten a list without escapes, in which every colon stands between layers.
 
     Not by bytes.replace(): it prepares its search anew for each layer that it finds.
     """
     layers = value.split(b":")
-    if any(pair.old in layers for pair in pairs.forth):
+    forth = pairs.forth if len(pairs.forth) <= _FEW else _above_any(layers, pairs)
+    if len(forth) > _FEW or any(pair.old in layers for pair in forth):
         return shorten_each(value, pairs, uses)
-    for pair in pairs.forth:
+    for pair in forth:
         new = pair.new + b"/"
         rests = list(map(bytes.removeprefix, layers, repeat(pair.old + b"/")))
         # The usual case, that all lie under one prefix, shows in the length.
@@ -149,19 +206,29 @@ def _shorten_list(value: bytes, pairs: Table, uses: dict[str, int]) -> bytes:
     return value
 
 
+def _above_any(layers: list[bytes], pairs: Table) -> tuple[Pair, ...]:
+    """Return the pairs that any of LAYERS could go by, in the order of ``pairs.forth``."""
+    # Layers that begin alike for as long as the longest target lie under the same ones.
+    size = pairs.targets.longest + 1
+    beginnings = {layer[:size] for layer in layers}
+    ranks = {rank for each in beginnings for rank in pairs.targets.above(each)}
+    return tuple(pairs.forth[rank] for rank in sorted(ranks))
+
+
 def _shorten_path(path: bytes, pairs: Table, uses: dict[str, int]) -> bytes:
-    for pair in pairs.forth:
-        if _is_under(path, pair.old):
-            short = pair.new + path[len(pair.old) :]
-            # Where links nest, another link's short name may claim the result.
-            if pairs.independent or _expand_path(short, pairs) == path:
-                uses[pair.name] = uses.get(pair.name, 0) + 1
-                return short
+    for rank in sorted(pairs.targets.above(path)):
+        pair = pairs.forth[rank]
+        short = pair.new + path[len(pair.old) :]
+        # Where links nest, another link's short name may claim the result.
+        if pairs.independent or _expand_path(short, pairs) == path:
+            uses[pair.name] = uses.get(pair.name, 0) + 1
+            return short
     return path
 
 
 def _expand_path(path: bytes, pairs: Table) -> bytes:
-    for pair in pairs.back:
-        if _is_under(path, pair.old):
-            return pair.new + path[len(pair.old) :]
-    return path
+    ranks = pairs.shorts.above(path)
+    if not ranks:
+        return path
+    pair = pairs.back[ranks[-1]]
+    return pair.new + path[len(pair.old) :]

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from ovl_linkd.overlay.limits import Limits, capacity
 from ovl_linkd.overlay.options import LIST, SPELLING, Options, layers_and_colons, layers_of, parse
-from ovl_linkd.overlay.prefixes import Prefix, Table, expand_value, shorten_value, table
+from ovl_linkd.overlay.prefixes import Prefix, Tables, directories, expand_value, shorten_value
 
-__all__ = ["Plan", "Prefix", "capacity", "expand", "plan", "shortened"]
+__all__ = ["Plan", "Prefix", "Tables", "capacity", "expand", "plan", "shortened"]
 
 ALWAYS = "always"
 NEEDED = "needed"
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
 
 def plan(
     options: Options | bytes,
-    prefixes: Sequence[Prefix],
+    prefixes: Sequence[Prefix] | Tables,
     limits: Limits,
     when: str = ALWAYS,
     *,
@@ -60,8 +60,9 @@ def plan(
     """Decide how OPTIONS are handed on, through PREFIXES where that helps.
 
     ``when``: ``always`` shortens whatever it can, ``needed`` only what is too long as it is.
-    ``limit`` bytes of LIMIT_OF stand in for ``limits.mount``. Total for options that parse;
-    raises Malformed for bytes that don't, ValueError for another ``when``.
+    ``limit`` bytes of LIMIT_OF stand in for ``limits.mount``. Who plans many mounts with the same
+    prefixes gives them as Tables. Total for options that parse; raises Malformed for bytes that
+    don't, ValueError for another ``when``.
     """
     if when not in (ALWAYS, NEEDED):
         raise ValueError(f"when is {when!r}, not {ALWAYS!r} or {NEEDED!r}")
@@ -69,55 +70,57 @@ def plan(
     text = given.format()
     before = len(text)
     ceiling = limits.mount if limit is None else limit
+    if given.layers > limits.layers:
+        result = Plan("plain", text, before, before, ceiling, limit_of, given.layers, True)
+        return _refuse_layers(result, limits.layers)
     uses: dict[str, int] = {}
     short = given
+    tables = _tables(prefixes)
     if when == ALWAYS or before > ceiling:
-        short = _shortened(given, prefixes, uses)
+        short = _shortened(given, tables, uses)
         text = short.format()
-    strategy = "link" if uses else "plain"
-    links = tuple(dict.fromkeys(prefix.name for prefix in prefixes if prefix.name in uses))
-    after = len(text)
+    strategy, links, after = "link" if uses else "plain", tuple(uses), len(text)
     result = Plan(strategy, text, before, after, ceiling, limit_of, given.layers, True, links)
-    if given.layers > limits.layers:
-        return _refuse_layers(result, limits.layers)
-    if len(text) > ceiling:
-        return _refuse_size(result, short, prefixes, uses)
+    if after > ceiling:
+        return _refuse_size(result, short, tables.prefixes, uses)
     if _line_in_mountinfo(text, limits.mountinfo) > limits.mountinfo:
         return _refuse_line(result, limits.mountinfo)
     return result
 
 
-def shortened(options: Options, prefixes: Sequence[Prefix]) -> Options:
+def shortened(options: Options, prefixes: Sequence[Prefix] | Tables) -> Options:
     """Return OPTIONS with every path under a prefix by its short name, whatever its size."""
-    return _shortened(options, prefixes, {})
+    return _shortened(options, _tables(prefixes), {})
 
 
-def expand(options: bytes, prefixes: Sequence[Prefix]) -> bytes:
+def expand(options: bytes, prefixes: Sequence[Prefix] | Tables) -> bytes:
     """Return OPTIONS by the long names: what plan() shortened is again what it was.
 
     The exact inverse for options that named no short path before. The result is for reading and
     may be longer than any kernel takes. Raises Malformed.
     """
-    tables: dict[int, Table] = {}
+    tables = _tables(prefixes)
     parts = []
     for part in parse(options).parts:
         name, equals, value = part.partition(b"=")
         kind = SPELLING.get(name)
         if kind is not None and equals:
-            pairs = tables.get(kind) or tables.setdefault(kind, table(prefixes, kind))
-            part = b"%b=%b" % (name, expand_value(value, kind, pairs))
+            part = b"%b=%b" % (name, expand_value(value, kind, tables.of(kind)))
         parts.append(part)
     return b",".join(parts)
 
 
-def _shortened(options: Options, prefixes: Sequence[Prefix], uses: dict[str, int]) -> Options:
-    tables: dict[int, Table] = {}
+def _tables(prefixes: Sequence[Prefix] | Tables) -> Tables:
+    return prefixes if isinstance(prefixes, Tables) else Tables(prefixes)
+
+
+def _shortened(options: Options, tables: Tables, uses: dict[str, int]) -> Options:
     parts = []
     for part in options.parts:
         name, equals, value = part.partition(b"=")
         kind = SPELLING.get(name)
         if kind is not None and equals:
-            pairs = tables.get(kind) or tables.setdefault(kind, table(prefixes, kind))
+            pairs = tables.of(kind)
             if pairs.forth:
                 part = b"%b=%b" % (name, shorten_value(value, kind, pairs, uses))
         parts.append(part)
@@ -213,12 +216,12 @@ def _remedy(
 
 def _uncovered(options: Options, shorts: list[bytes]) -> tuple[bytes, int]:
     """Return the deepest directory above all layers that go by no link, and their number."""
-    under = tuple(short.rstrip(b"/") + b"/" for short in shorts)
+    under = directories(short.rstrip(b"/") for short in shorts)
     paths: list[bytes] = []
     for name, value in options.items():
         if name in (b"lowerdir", b"lowerdir+", b"datadir+") and value:
             paths += layers_of(value) if SPELLING[name] == LIST else [value]
-    paths = [path for path in paths if path.startswith(b"/") and not path.startswith(under)]
+    paths = [path for path in paths if path.startswith(b"/") and not under.above(path)]
     if not paths:
         return b"", 0
     common = os.path.commonpath((min(paths), max(paths)))
