@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ovl_linkd import __version__, config_files
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.link import Link
+from ovl_linkd.replacing import replace
 
 PATH = "/run/ovl-linkd/published.json"
 _SCHEMA = 1
@@ -77,33 +78,14 @@ def write(published: Published, path: str = PATH) -> None:
     Raises OSError; the file that was there is gone then, if it can be: it would mislead.
     """
     try:
-        _replace(path, _encode(published))
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        replace(path, _encode(published))
     except OSError:
         try:
             os.unlink(path)
         except OSError:
             pass  # the error that matters is the other one
         raise
-
-
-def _replace(path: str, text: str) -> None:
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    spare = f"{path}.new"
-    _clear(spare)
-    with open(spare, "x", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.write(text)
-    os.rename(spare, path)
-
-
-def _clear(spare: str) -> None:
-    """Remove what a killed run left; anything but a file or a symlink is not ours."""
-    try:
-        mode = os.lstat(spare).st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
-        os.unlink(spare)
 
 
 def _encode(published: Published) -> str:

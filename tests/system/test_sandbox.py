@@ -112,3 +112,16 @@ def test_others_may_read_what_it_publishes_and_not_change_it(running: Machine) -
     assert "only root and the daemon's user may do this" in done.stderr
     for file in ("published.json", "metrics.prom"):
         assert Path(running.path(f"/run/ovl-linkd/{file}")).stat().st_mode & 0o777 == 0o644
+
+
+def test_what_root_does_at_the_next_boot_is_not_up_to_the_daemon(running: Machine) -> None:
+    """It may write in /run: what it publishes there, and a configuration that would be read."""
+    running.path("/etc/tmpfiles.d/ovl-linkd.conf").unlink(missing_ok=True)
+    evil = "{evil: {path: /etc/evil, target: /srv}}"
+    running.write("/run/ovl-linkd/config.yaml.d/9.yaml", f"links: {evil}\n")
+    published = running.path("/run/ovl-linkd/published.json")
+    published.write_text(published.read_text().replace(LINK, "/etc/other"))
+
+    assert "/etc/evil" in running.run("ovl-linkd", "tmpfiles").stdout
+    running.run("ovl-linkd", "tmpfiles", "--write")
+    assert not running.path("/etc/tmpfiles.d/ovl-linkd.conf").exists(), "the packaged lines hold"

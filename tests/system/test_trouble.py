@@ -55,7 +55,7 @@ def test_without_inotify_watches_the_links_are_looked_at_in_turns(running: Machi
     )
     running.systemctl("daemon-reload")
     running.systemctl("restart", "ovl-linkd")
-    assert running.show("StatusText") == "1 link ok, 5 directories not watched"
+    assert running.show("StatusText") == "1 link ok, 6 directories not watched"
     running.path(LINK).unlink()
     until(lambda: running.link() == TARGET)
     assert running.journal("-u", "ovl-linkd").count("can't watch /var: No space left") == 1

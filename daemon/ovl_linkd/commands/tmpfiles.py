@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from ovl_linkd import published
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.link import Link
+from ovl_linkd.replacing import replace
 
 NAME = "ovl-linkd.conf"
 #: where administrators and, since nothing else outlives a boot, programs put lines of their own
@@ -41,10 +42,10 @@ def run(options: Namespace) -> int:
     if options.write and options.config:
         hint = "print the lines, and put them into a file of another name"
         raise UserError("--write is for the standard configuration only", hint, 2)
-    text = lines(published.known(options.config).links)
     if not options.write:
-        print(text, end="")
+        print(lines(published.known(options.config).links), end="")
         return 0
+    text = lines(_lasting_links())
     path = f"{DIRECTORY}/{NAME}"
     try:
         if done := _write(text, path):
@@ -53,6 +54,22 @@ def run(options: Namespace) -> int:
         hint = "the links are kept, but at the next boot made only when the daemon starts"
         raise UserError(f"{error.strerror}: {error.filename or path}", hint) from None
     return 0
+
+
+def _lasting_links() -> tuple[Link, ...]:
+    """The links of the configuration without what lies in /run.
+
+    That doesn't outlive a boot, and what is written here does. It is also where the sandboxed
+    daemon may write: what root does at boot must not be up to it, and so not to what it publishes.
+    """
+    from ovl_linkd import config, config_files
+
+    lasting = tuple(root for root in config_files.ROOTS if not root.startswith("/run/"))
+    try:
+        return config.load(None, roots=lasting).links
+    except config.ConfigError as error:
+        problems = "\n".join(str(problem) for problem in error.problems)
+        raise UserError(problems, "ovl-linkd check") from None
 
 
 def lines(links: Iterable[Link]) -> str:
@@ -90,7 +107,9 @@ def _write(text: str, path: str) -> str | None:
     wanted = f"{MARK}\n{text}"
     if present == wanted:
         return None
-    _replace(path, wanted)
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    # Durable, since what is half written at a crash must not be what boots next.
+    replace(path, wanted, durable=True)
     return f"wrote {path}"
 
 
@@ -105,15 +124,3 @@ def _content(path: str) -> str | None:
             return file.read()
     except FileNotFoundError:
         return "" if os.path.islink(path) else None
-
-
-def _replace(path: str, text: str) -> None:
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    # A name that systemd-tmpfiles does not read: it takes *.conf only.
-    spare = f"{path}.new"
-    with open(spare, "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # what is half written at a crash must not be what boots next
-    os.rename(spare, path)

@@ -76,9 +76,11 @@ def _components(path: str) -> list[str]:
 def unsafe(directory: str, status: os.stat_result) -> str | None:
     """Why others than root and this process' user decide what lies in DIRECTORY, or None.
 
-    An access control list shows in the group bits (acl(5)). Members of group 0 count as root.
+    An access control list shows in the group bits (acl(5)). Members of group 0 count as root. The
+    owner of / is not asked for: in a user namespace it is the root outside, whom none maps there
+    (user_namespaces(7)).
     """
-    if status.st_uid not in (0, os.geteuid()):
+    if status.st_uid not in (0, os.geteuid()) and directory != "/":
         return f"{directory} belongs to user {status.st_uid}"
     if status.st_mode & stat.S_IWOTH:
         return f"{directory} is writable by everybody"

@@ -5,6 +5,8 @@ import os
 import time
 from collections.abc import Callable
 
+from ovl_linkd.replacing import replace
+
 PAUSE = 1.0  # seconds, at least, in which changes are gathered before the file is written
 
 
@@ -49,29 +51,6 @@ class Textfile:
             self._told(self.path, None)
         # With very many links, or on a slow disk, that takes long: then at 2 % of the time.
         self._pause = max(PAUSE, 50 * (time.monotonic() - began))
-
-
-def replace(path: str, text: str) -> None:
-    """Put TEXT at PATH as one, readable by everybody. Raises OSError, and leaves nothing then.
-
-    The directory may be another's, who must not be able to have this process write elsewhere:
-    the new file is made, never opened. Its name doesn't end as those do that are collected.
-    """
-    spare = f"{path}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        descriptor = os.open(spare, flags, 0o644)
-    except FileExistsError:
-        os.unlink(spare)  # of a run that was killed
-        descriptor = os.open(spare, flags, 0o644)
-    try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o644)
-            file.write(text.encode())
-        os.rename(spare, path)
-    except OSError:
-        _remove(spare)
-        raise
 
 
 def _remove(path: str) -> None:
