@@ -277,7 +277,7 @@ def test_debian_s_daily_tmpreaper_runs_only_once_it_is_told_to(tmp_path: Path) -
     (one,) = said()
     assert one.level == WRONG
     assert "once it is 7d old" in one.what
-    assert one.mend == "in /etc/tmpreaper.conf: TMPREAPER_PROTECT_EXTRA='/tmp/short'"
+    assert one.mend == "in /etc/tmpreaper.conf: TMPREAPER_PROTECT_EXTRA=/tmp/short"
     settings.write_text(
         "RUNFROMCRON=true\nTMPREAPER_DIRS='/tmp/.'\nTMPREAPER_PROTECT_EXTRA='/tmp/short'\n"
     )
@@ -316,3 +316,10 @@ def test_a_script_that_is_no_shell_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "etc/cron.daily/unclosed").write_text("tmpwatch 'x\n")
     (tmp_path / "etc/cron.daily/binary").write_bytes(b"\x7fELF\0tmpwatch\0")
     assert cron.calls(str(tmp_path)) == []
+
+
+def test_what_is_pasted_holds_any_path_as_one_word() -> None:
+    call = cron.Call(cron.REAPER, "/etc/cron.d/reap", "7d", ("/tmp",), (), takes_links=True)
+    assert "--protect '/tmp/a; reboot' " in cron.mend(call, "/tmp/a; reboot")
+    call = call._replace(where=cron.REAPER_SETTINGS)
+    assert cron.mend(call, "/tmp/a'b").endswith("""_EXTRA='/tmp/a'"'"'b'""")

@@ -180,3 +180,21 @@ def test_without_root_it_says_what_it_could_not_look_into() -> None:
     (one,) = [one for one in findings("mounts", done) if one["level"] == UNKNOWN]
     assert one["mend"] == "run it as root"
     assert "root's limits" in findings("inotify", done)[-1]["what"]
+
+
+def test_what_one_concern_stumbles_over_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(*_: object) -> list[Finding]:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("ovl_linkd.doctor.fstab.findings", stumble)
+    monkeypatch.setattr("ovl_linkd.machine.containerd.others", stumble)
+    for where in ("kernel", "mount_program"):  # not what this is about
+        monkeypatch.setattr(f"ovl_linkd.doctor.{where}.findings", list)
+    groups = dict(doctor.examine(None))
+    assert list(groups) == CONCERNS
+    for name in ("fstab", "containerd", "units"):
+        (one,) = groups[name]
+        assert one.level == UNKNOWN
+        assert one.what == f"{name} could not be looked into: RecursionError: too deep"
+    assert groups["mounts"]
+    assert groups["cleaners"]

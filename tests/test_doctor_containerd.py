@@ -1,5 +1,7 @@
 """`ovl-linkd doctor`: containerd's root_path, and what of it opens an empty store."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,11 @@ def test_a_symlink_that_nobody_keeps(world: World) -> None:
     one = world.says(path)
     assert one.level == WRONG
     assert one.mend == f"links: {{ctrd: {{path: {path}, target: {world.store}}}}}"
+    aside = world.directory / "a, allow-unsafe-parent: true"
+    path.unlink()
+    aside.mkdir()
+    path.symlink_to(aside)
+    assert world.says(path).mend.endswith(f'target: "{aside}"}}}}')
 
 
 def test_the_kept_link_is_gone(world: World) -> None:
@@ -99,7 +106,12 @@ def test_on_a_fresh_node_the_link_dangles(world: World) -> None:
     one = world.says(world.root.path)
     assert one.level == WRONG
     assert "starts without its overlayfs snapshotter" in one.why
-    assert one.mend.startswith(f"mkdir -p -m 0700 {world.store}")
+    assert one.mend == f"mkdir -p -m 0700 -- {world.store}"
+    spaced = world.root._replace(target=f"{world.directory}/a; b")
+    Path(spaced.path).unlink()
+    Path(spaced.path).symlink_to(spaced.target)
+    read = machine.read(str(world.file), ask=False)
+    assert containerd.findings([spaced], [read])[0].mend.endswith(f"-- '{spaced.target}'")
 
 
 def test_nothing_at_a_path_in_run(world: World) -> None:
@@ -124,7 +136,11 @@ def test_no_containerd_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["version = \n", "plugins = 1\n", "root = 1\n", "imports = 1\nroot = 1\n", "\udcff"]
+    "text",
+    [
+        *("version = \n", "plugins = 1\n", "root = 1\n", "imports = 1\nroot = 1\n", "\udcff"),
+        pytest.param("x=" + "[" * 100_000, id="deep"),
+    ],
 )
 def test_a_file_that_can_t_be_understood_is_said(text: str, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
@@ -166,6 +182,7 @@ def test_containerd_itself_is_asked_where_it_is_installed(
     assert unasked.root_path == world.root.path
 
 
+@pytest.mark.needs("root")
 def test_other_containerds_are_looked_at_too(world: World) -> None:
     """k3s brings its own, and one may run by any file; those without root_path are passed over."""
     k3s = world.directory / "var/lib/rancher/k3s/agent/etc/containerd/config.toml"
@@ -183,8 +200,7 @@ def test_other_containerds_are_looked_at_too(world: World) -> None:
         "10": ("containerd", "--config"),
         "11": ("",),
     }.items():
-        (proc / pid).mkdir(parents=True)
-        (proc / pid / "cmdline").write_text("\0".join(words) + "\0")
+        process(proc / pid, words)
 
     others = machine.others(str(world.directory), str(proc))
     own = machine.read(str(world.directory / "none"))._replace(root=str(world.directory))
@@ -193,3 +209,81 @@ def test_other_containerds_are_looked_at_too(world: World) -> None:
     assert [one.root_path for one in others] == [world.layers.path, world.root.path, None]
     assert others[0].root == "/var/lib/rancher/k3s/agent/containerd"
     assert [one.level for one in found] == [OK, WRONG, OK]
+
+
+def process(entry: Path, words: tuple[str, ...], namespace: str = "") -> None:
+    """An ENTRY in a /proc: a process of this user, that was started by WORDS."""
+    (entry / "ns").mkdir(parents=True)
+    (entry / "ns/mnt").symlink_to(namespace or os.readlink("/proc/self/ns/mnt"))
+    (entry / "cmdline").write_text("\0".join(words) + "\0")
+
+
+@pytest.mark.needs("root")
+def test_who_calls_itself_containerd_is_not_believed(world: World) -> None:
+    """A user's process, and a container's: neither has root open a file of its choice."""
+    world.file.write_text("version = 2\n")
+    words = ("/x/containerd", "--config", str(world.file))
+    proc = world.directory / "proc"
+    process(proc / "7", words)
+    assert len(machine.others(str(world.directory), str(proc))) == 1
+    os.chown(proc / "7", 65534, 65534)
+    assert machine.others(str(world.directory), str(proc)) == []
+    process(proc / "8", words, "mnt:[1]")
+    assert machine.others(str(world.directory), str(proc)) == []
+
+
+@pytest.mark.needs("root")
+def test_a_running_containerd_s_file_is_read_here_and_handed_to_no_program(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = world.directory / "bin/containerd"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {world.directory}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    world.file.write_text("version = 2\n")
+    process(world.directory / "proc/7", ("containerd", "-c", str(world.file)))
+    assert len(machine.others(str(world.directory), str(world.directory / "proc"))) == 1
+    assert not (world.directory / "ran").exists()
+
+
+@pytest.mark.parametrize("imported", [False, True])
+@pytest.mark.parametrize("kind", ["FIFO", "device", "long", "anybody's", "a group's", "a user's"])
+def test_a_file_that_is_not_root_s_alone_is_said_and_not_read(
+    kind: str, imported: bool, world: World
+) -> None:
+    """open(2) of a FIFO waits for ever, /dev/zero has no end, a user's file says what they like."""
+    file = world.directory / "bad"
+    file.write_text("version = 2\n")
+    if kind == "FIFO":
+        file.unlink()
+        os.mkfifo(file)
+    elif kind == "device":
+        file.unlink()
+        file.symlink_to("/dev/zero")
+    elif kind == "long":
+        file.write_text("#" * (1 << 20) + "\n")
+    elif kind == "anybody's":
+        file.chmod(0o646)
+    elif os.geteuid():
+        pytest.skip("needs root")
+    elif kind == "a group's":
+        shutil.chown(file, group=65534)
+        file.chmod(0o664)
+    else:
+        os.chown(file, 65534, 0)
+    if imported:
+        world.file.write_text('imports = ["bad"]\n')
+    read = machine.read(str(world.file if imported else file), ask=False)
+    assert read.trouble
+    (one,) = containerd.findings([], [read])
+    assert one.level == UNKNOWN
+    assert one.mend == ("run it as root" if os.geteuid() else ""), "root can't do more"
+
+
+@pytest.mark.needs("root")
+def test_a_file_of_root_s_group_is_root_s(world: World) -> None:
+    world.file.write_text("version = 2\n")
+    world.file.chmod(0o664)
+    os.chown(world.file, 0, 0)
+    assert machine.read(str(world.file), ask=False).trouble is None

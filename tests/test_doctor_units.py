@@ -7,6 +7,7 @@ import pytest
 from ovl_linkd.commands import init_drop_in
 from ovl_linkd.doctor import units
 from ovl_linkd.doctor.finding import MAYBE, NOTE, OK, WRONG, Finding
+from ovl_linkd.errors import UserError
 from ovl_linkd.links.link import Link
 from ovl_linkd.machine.containerd import Containerd
 from ovl_linkd.machine.units import load
@@ -202,3 +203,30 @@ def test_quoted_paths_are_read_as_systemd_does(tree: Tree) -> None:
     unit = load("x.service", str(tree.root))
     assert unit is not None
     assert unit.paths("ReadWritePaths") == ["/a", "/b c", "/d e", "/100%", '/q"\\']
+
+
+@pytest.mark.parametrize("early", ["", "[Unit]\nWants={0}\nAfter={0}\n"])
+def test_the_early_links_are_those_below_run_only(early: str, tree: Tree) -> None:
+    """A link in /tmp is made after local-fs.target: too late for a mount, whatever it waits for."""
+    far = Link("far", "/tmp/l", "/t")
+    tree.unit("ovl-linkd.service", "[Service]\nExecStart=/usr/bin/ovl-linkd run\n")
+    wants = tree.root / "etc/systemd/system/sysinit.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "ovl-linkd-links.service").symlink_to("/usr/lib/systemd/system/x")
+    mount = "[Mount]\nWhat=o\nWhere=/x\nType=overlay\nOptions=lowerdir=/run/ctrdl/1:/tmp/l/2\n"
+    tree.unit("x.mount", early.format(units.EARLY) + mount, "run")
+
+    (one,) = tree.wrong(LAYERS, far)
+
+    assert "/tmp/l is not" in one.why
+    assert "ordering cycle" in one.why
+    assert one.mend == "", "a drop-in would not help"
+    with pytest.raises(UserError, match="/tmp/l is not made in time") as caught:
+        init_drop_in.for_user("x.mount", [LAYERS, far])
+    assert "needs a link below /run" in caught.value.hint
+
+
+def test_a_unit_s_name_is_one_word_of_the_command(tree: Tree) -> None:
+    tree.unit("a\\x2db.service", "[Service]\nExecStart=/bin/x /run/ctrdl/1\n")
+    (one,) = tree.wrong(LAYERS)
+    assert one.mend == "ovl-linkd init --drop-in 'a\\x2db.service' --write"

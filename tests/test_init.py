@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 import ovl_linkd
+from ovl_linkd import config_files, published
 from ovl_linkd.commands import init_config, init_drop_in
 from ovl_linkd.config import load
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.link import Link
 from ovl_linkd.machine.containerd import PLUGIN, Containerd
+from ovl_linkd.overlay import mounting
 from tests.kernel.world import in_a_private_world
 
 TOP = Path(__file__).parents[1]
@@ -276,3 +278,38 @@ def test_options_that_don_t_go_together() -> None:
     for words in (("--write",), ("--print", "--containerd"), ("--link", "x")):
         done = call("init", *words)
         assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("what", [("--drop-in", "x.service"), ("--containerd",)])
+@in_a_private_world
+def test_units_are_made_from_the_configuration_not_from_what_the_daemon_says(
+    what: tuple[str, ...],
+) -> None:
+    """The daemon may write its own file; what root runs at each start must not come from there."""
+    directory = Path("/etc/ovl-linkd")
+    mounting.mount("tmpfs", "/etc", "tmpfs", 0, b"mode=0755")
+    directory.mkdir()
+    (directory / "config.yaml").write_text(
+        f"links: {{ctrd: {{path: /run/ctrd, target: {STORE}}}}}\n"
+    )
+    (directory / "config.yaml").chmod(0o644)
+    hostile = Link("ctrd", "/run/hostile", STORE)
+    published.write(published.Published((hostile,), "/run/s", config_files.stamp(None)))
+    assert published.known(None).links == (hostile,)
+
+    done = call("init", *what)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "/run/ctrd" in done.stdout
+    assert "hostile" not in done.stdout
+
+
+def test_a_faulty_configuration_makes_no_unit(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("links: 1\n")
+    file.chmod(0o644)
+    for what in (("--drop-in", "x"), ("--containerd",)):
+        done = call("init", *what, "--config", file)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "ovl-linkd check" in done.stderr

@@ -53,19 +53,33 @@ def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
     from ovl_linkd.machine import containerd as machine
 
     links, others, faulty = _configured(config_file)
-    containerds = [machine.read(), *machine.others()]
+
+    def containerds() -> "list[machine.Containerd]":
+        return [machine.read(), *machine.others()]
+
     concerns: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("kernel", kernel.findings),
         ("mount(8)", mount_program.findings),
         ("links", lambda: faulty or kept.findings(links)),
         ("cleaners", lambda: cleaners.findings(links)),
-        ("containerd", lambda: containerd.findings(links, containerds)),
-        ("units", lambda: units.findings(links, others, containerds)),
+        ("containerd", lambda: containerd.findings(links, containerds())),
+        ("units", lambda: units.findings(links, others, containerds())),
         ("fstab", fstab.findings),
         ("inotify", watches.findings),
         ("mounts", mounts.findings),
     ]
-    return [(name, look()) for name, look in concerns]
+    return [(name, _findings(name, look)) for name, look in concerns]
+
+
+def _findings(name: str, look: "Callable[[], list[Finding]]") -> "list[Finding]":
+    """What LOOK finds; what it can't cope with hides nothing of what the others find."""
+    from ovl_linkd.doctor.finding import UNKNOWN, Finding
+
+    try:
+        return look()
+    except Exception as error:
+        what = f"{name} could not be looked into: {type(error).__name__}: {error}"
+        return [Finding(UNKNOWN, what, "the other concerns are not affected")]
 
 
 def _configured(
@@ -76,14 +90,17 @@ def _configured(
     Where it is faulty there are no links.
     """
     from ovl_linkd.config import ConfigError, load
-    from ovl_linkd.doctor.finding import WRONG, Finding
+    from ovl_linkd.doctor.finding import UNKNOWN, WRONG, Finding
 
+    why = "nothing that depends on the links could be looked at"
     try:
         config = load(config_file)
     except ConfigError as error:
         what = f"the configuration is faulty: {error.problems[0]}"
-        why = "nothing that depends on the links could be looked at"
         return (), [], [Finding(WRONG, what, why, "ovl-linkd check")]
+    except Exception as error:
+        what = f"the configuration could not be read: {type(error).__name__}: {error}"
+        return (), [], [Finding(UNKNOWN, what, why)]
     others = [path for path in (config.control_socket, config.metrics_file) if path]
     return config.links, others, []
 

@@ -17,6 +17,7 @@ from ovl_linkd.errors import UserError
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from ovl_linkd.config import Config
     from ovl_linkd.links.link import Link
     from ovl_linkd.machine.containerd import Containerd
 
@@ -92,7 +93,6 @@ def _create(file: str, text: str) -> None:
 
 
 def _drop_in(options: "Namespace", its: "Containerd") -> int:
-    from ovl_linkd import published
     from ovl_linkd.commands import init_drop_in as drop_ins
     from ovl_linkd.doctor.units import DAEMON
     from ovl_linkd.machine import containerd
@@ -105,7 +105,7 @@ def _drop_in(options: "Namespace", its: "Containerd") -> int:
             return 0
         made = drop_ins.for_daemon(directories)
     else:
-        links = published.known(options.config).links
+        links = _configured(options.config).links
         containerds = [its, *containerd.others()]
         made = drop_ins.for_user(unit, drop_ins.choose(unit, links, options.link, containerds))
     if options.write:
@@ -117,25 +117,29 @@ def _drop_in(options: "Namespace", its: "Containerd") -> int:
 
 def _outside_run(config_file: str | None) -> list[str]:
     """The directories outside /run that the daemon has to write: for links, socket, metrics."""
-    from ovl_linkd.config import ConfigError, load
-
-    try:
-        config = load(config_file)
-    except ConfigError as error:
-        raise UserError(str(error), "ovl-linkd check") from None
+    config = _configured(config_file)
     paths = [link.path for link in config.links]
     paths += [path for path in (config.control_socket, config.metrics_file) if path]
     parents = dict.fromkeys(os.path.dirname(path) for path in paths)
     return [each for each in parents if not f"{os.path.realpath(each)}/".startswith("/run/")]
 
 
+def _configured(config_file: str | None) -> "Config":
+    """The configuration itself, whatever the daemon says of it: units are root's. UserError."""
+    from ovl_linkd.config import ConfigError, load
+
+    try:
+        return load(config_file)
+    except ConfigError as error:
+        raise UserError(str(error), "ovl-linkd check") from None
+
+
 def _containerd(config_file: str | None, its: "Containerd") -> int:
-    from ovl_linkd import published
     from ovl_linkd.commands import init_drop_in as drop_ins
     from ovl_linkd.doctor.containerd import kept_root
     from ovl_linkd.machine.containerd import CONFIGURATION
 
-    link = kept_root(published.known(config_file).links, its)
+    link = kept_root(_configured(config_file).links, its)
     if link is None:
         raise UserError(
             f"no link leads to {its.snapshotter}, the root of containerd's snapshotter",

@@ -6,6 +6,7 @@ import re
 from typing import Any, NamedTuple
 
 from ovl_linkd.errors import UserError
+from ovl_linkd.machine import trusted
 from ovl_linkd.machine.containerd import PLUGIN, Containerd
 from ovl_linkd.text import printable
 
@@ -106,9 +107,8 @@ def _docker(root: str) -> list[Entry]:
     file = "/etc/docker/daemon.json"
     state = "/var/lib/docker"
     try:
-        with open(root + file, encoding="utf-8") as stream:
-            state = _absolute(json.load(stream), "data-root") or state
-    except (OSError, ValueError):
+        state = _absolute(json.loads(trusted.read(root + file)), "data-root") or state
+    except (OSError, ValueError, RecursionError):
         pass  # without a file, or with one that docker won't read either, the default holds
     layers = f"{state.rstrip('/')}/overlay2"
     if not os.path.isdir(root + layers):
@@ -123,9 +123,9 @@ def _podman(root: str) -> list[Entry]:
     state = "/var/lib/containers/storage"
     for file in ("/usr/share/containers/storage.conf", "/etc/containers/storage.conf"):
         try:
-            with open(root + file, "rb") as stream:
-                state = _absolute(tomllib.load(stream).get("storage"), "graphroot") or state
-        except (OSError, ValueError):
+            table = tomllib.loads(trusted.read(root + file).decode()).get("storage")
+            state = _absolute(table, "graphroot") or state
+        except (OSError, ValueError, RecursionError):
             continue
     layers = f"{state.rstrip('/')}/overlay"
     if not os.path.isdir(root + layers):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ovl_linkd.doctor.containerd import kept_root
-from ovl_linkd.doctor.units import DAEMON, EARLY, used_links
+from ovl_linkd.doctor.units import DAEMON, EARLY, NEEDS_RUN, is_early, used_links
 from ovl_linkd.errors import UserError
 from ovl_linkd.formats import unit as words
 from ovl_linkd.links.link import Link
@@ -72,8 +72,13 @@ def choose(
 
 
 def for_user(unit: str, links: Sequence[Link]) -> DropIn:
-    """The drop-in for UNIT, which must not start before LINKS lead to their targets."""
+    """The drop-in for UNIT, which must not start before LINKS lead to their targets.
+
+    Raises UserError for a mount whose link is not made early enough.
+    """
     if unit.endswith(".mount"):
+        if far := [link.path for link in links if not is_early(link)]:
+            raise UserError(f"{far[0]} is not made in time for {unit}", NEEDS_RUN)
         # The daemon runs after all local mounts: to wait for it would be an ordering cycle.
         lines = _unit_section(EARLY, [])
     else:

@@ -4,7 +4,10 @@ containerd from 1.5 on mounts by the name that root_path gives. It makes a direc
 nothing is there, and opens an empty store if it is given ``snapshots`` itself.
 """
 
+import json
 import os
+import re
+import shlex
 import stat
 from collections.abc import Sequence
 
@@ -27,7 +30,8 @@ def findings(links: Sequence[Link], containerds: Sequence[Containerd]) -> list[F
 def _of(links: Sequence[Link], containerd: Containerd) -> list[Finding]:
     if containerd.trouble is not None:
         what = f"containerd's configuration can't be read: {containerd.trouble}"
-        return [Finding(UNKNOWN, what, containerd.source, "run it as root")]
+        mend = "run it as root" if os.geteuid() else ""
+        return [Finding(UNKNOWN, what, containerd.source, mend)]
     path = containerd.root_path
     if path is None:
         return _without(links, containerd)
@@ -80,10 +84,15 @@ def _by_link(link: Link, containerd: Containerd) -> list[Finding]:
         "waiting": "containerd makes a directory there when it starts: an empty store",
         "blocked": "containerd has an empty store there, or made one",
     }.get(seen.state, "containerd's images are not there")
-    mend = seen.remedy or f"ovl-linkd repair {link.name}"
+    mend = seen.remedy or f"ovl-linkd repair {shlex.quote(link.name)}"
     if seen.state == "dangling":
-        mend = f"mkdir -p -m 0700 {link.target}  # {_INIT}: the drop-in that does it at each start"
+        why += f"; `{_INIT}` prints the drop-in that makes its target at each start"
+        mend = f"mkdir -p -m 0700 -- {shlex.quote(link.target)}"
     return [Finding(WRONG, what, f"{why} ({containerd.source})", mend)]
+
+
+def _yaml(path: str) -> str:
+    return path if re.fullmatch(r"/[\w/.@+-]*", path, re.ASCII) else json.dumps(path)
 
 
 def _at_snapshots(path: str, root: str) -> Finding:
@@ -113,7 +122,8 @@ def _elsewhere(path: str, links: Sequence[Link], containerd: Containerd) -> list
             return [_at_snapshots(path, os.path.dirname(target))]
         what = f"root_path = {path} is a symlink that nobody keeps"
         why = "once it is gone containerd makes a directory there: an empty store"
-        return [Finding(WRONG, what, why, f"links: {{ctrd: {{path: {path}, target: {target}}}}}")]
+        line = f"links: {{ctrd: {{path: {_yaml(path)}, target: {_yaml(target)}}}}}"
+        return [Finding(WRONG, what, why, line)]
     if not mode and path.startswith("/run/"):
         what = f"root_path = {path} is not there, and no kept link"
         why = "containerd makes a directory there, whose content a boot takes away"

@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -62,9 +63,9 @@ def reaches(call: Call, path: str) -> bool:
 def mend(call: Call, path: str) -> str:
     """What to write so that CALL leaves PATH alone."""
     if call.where == REAPER_SETTINGS:
-        return f"in {REAPER_SETTINGS}: TMPREAPER_PROTECT_EXTRA='{path}'"
+        return f"in {REAPER_SETTINGS}: TMPREAPER_PROTECT_EXTRA={shlex.quote(path)}"
     option = "--protect" if call.program == REAPER else "-x"
-    return f"in {call.where}: {call.program} {option} {path} …"
+    return f"in {call.where}: {call.program} {option} {shlex.quote(path)} …"
 
 
 def _jobs(root: str) -> Iterator[str]:

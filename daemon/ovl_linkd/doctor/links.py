@@ -1,6 +1,7 @@
 """The kept links: how they are on disk, and how many layers they make room for."""
 
 import os
+import shlex
 from collections.abc import Sequence
 
 from ovl_linkd.doctor.finding import MAYBE, OK, UNKNOWN, WRONG, Finding
@@ -31,7 +32,7 @@ def _of(link: Link) -> Finding:
         return Finding(
             MAYBE, what, "right only as long as its owner has not run", seen.remedy or ""
         )
-    mend = seen.remedy or f"ovl-linkd repair {link.name}"
+    mend = seen.remedy or f"ovl-linkd repair {shlex.quote(link.name)}"
     if seen.state == "missing":
         mend = "systemctl enable --now ovl-linkd"
     return Finding(WRONG, what, "what mounts through it fails", mend)

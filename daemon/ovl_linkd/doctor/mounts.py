@@ -5,6 +5,7 @@ beginning of a path. Either alone may be meant; both together are not.
 """
 
 import os
+import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -51,10 +52,9 @@ def _overlays(namespaces: list[Namespace]) -> list[tuple[Mount, Place]]:
     within: dict[tuple[bytes, bytes], set[int]] = {}
     for namespace in namespaces:
         for mount in namespace.mounts:
-            if mount.fstype == b"overlay":
-                key = (mount.device, mount.super_options)
-                first.setdefault(key, (mount, namespace))
-                within.setdefault(key, set()).add(namespace.pid)
+            key = (mount.device, mount.super_options)
+            first.setdefault(key, (mount, namespace))
+            within.setdefault(key, set()).add(namespace.pid)
     return [(mount, Place(at, len(within[key]))) for key, (mount, at) in first.items()]
 
 
@@ -62,15 +62,15 @@ def judge(mount: Mount, place: Place, most: int) -> Iterator[Finding]:
     """What is wrong with the overlay MOUNT, or may be; MOST bytes are what mount(2) reads."""
     layers = mountinfo.layers(mount)
     where = _where(mount, place)
-    again = _again(mount, place)
+    again, mend = _again(mount, place)
     if mount.size > limits.of_this_kernel().mountinfo:
         level = WRONG if mount.size > _GO else MAYBE
         what = f"{where}: its line in mountinfo has {mount.size:,} bytes"
         why = "Go programs stop reading at 65,536: runc and others fail on this machine"
-        yield Finding(level, what, why, again)
+        yield Finding(level, what, f"{why}; {again}", mend)
     if verdict := _verdict(mount, layers, most):
         level, what, why = verdict
-        yield Finding(level, f"{where}: {what}", why, again)
+        yield Finding(level, f"{where}: {what}", f"{why}; {again}", mend)
 
 
 def _verdict(mount: Mount, layers: Layers, most: int) -> tuple[str, str, str] | None:
@@ -143,9 +143,10 @@ def _where(mount: Mount, place: Place) -> str:
     return f"{point} (in the namespace of {place.namespace.name}, pid {place.namespace.pid}{more})"
 
 
-def _again(mount: Mount, place: Place) -> str:
-    point = os.fsdecode(mount.point)
-    enter = ""
-    if place.namespace.pid != os.getpid():
-        enter = f"nsenter -t {place.namespace.pid} -m "
-    return f"{enter}umount {point}; mount it again with what `ovl-linkd rewrite` makes of the list"
+def _again(mount: Mount, place: Place) -> tuple[str, str]:
+    """How to have it right, and the command for it: none where it would be a container's own."""
+    pid, name, _ = place.namespace
+    if pid != os.getpid():
+        return f"restart what runs as pid {pid} ({name})", ""
+    again = "unmount it, and mount it again with what `ovl-linkd rewrite` makes of the list"
+    return again, f"umount -- {shlex.quote(os.fsdecode(mount.point))}"

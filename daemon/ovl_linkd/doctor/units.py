@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 
 from ovl_linkd.doctor.finding import MAYBE, NOTE, OK, WRONG, Finding
@@ -12,6 +13,11 @@ from ovl_linkd.machine.units import Unit
 
 DAEMON = "ovl-linkd.service"
 EARLY = "ovl-linkd-links.service"
+#: why nothing else will do for a mount
+NEEDS_RUN = (
+    "to wait for systemd-tmpfiles-setup.service or for the daemon is an ordering cycle for what is "
+    "mounted before local-fs.target; such a mount needs a link below /run"
+)
 
 # Settings that name a path without mounting by it.
 _PASSIVE = re.compile(
@@ -49,10 +55,15 @@ def _of(
     unit: Unit, used: Sequence[Link], daemon: Unit | None, starters: set[str], root: str
 ) -> Finding | None:
     paths = ", ".join(link.path for link in used)
-    mend = f"ovl-linkd init --drop-in {unit.name} --write"
-    if lacking := _lacking(unit, daemon, root):
+    mend = f"ovl-linkd init --drop-in {shlex.quote(unit.name)} --write"
+    far = [link.path for link in used if not is_early(link)]
+    if lacking := _lacking(unit, daemon, root, early=not far):
         what = f"{unit.name} mounts through {paths} without {lacking}"
-        return Finding(WRONG, what, "it may start before the link is there", mend)
+        why = "it may start before the link is there"
+        if far and unit.name.endswith(".mount"):
+            why += f"; the early links are those below /run, and {far[0]} is not: {NEEDS_RUN}"
+            mend = ""
+        return Finding(WRONG, what, why, mend)
     if unit.name not in starters:
         return None
     tests = unit.values("ExecStartPre")
@@ -84,12 +95,21 @@ def _no_daemon() -> Finding:
     return Finding(NOTE, what, "nothing keeps the links after a boot", "make install")
 
 
-def _lacking(unit: Unit, daemon: Unit | None, root: str) -> str:
-    """What is missing for UNIT to find its links: a dependency, an order, both; or nothing."""
-    if unit.name.endswith(".mount") and _waits_for_early_links(unit, root):
+def is_early(link: Link) -> bool:
+    """Whether the service EARLY makes LINK: it makes what lies below /run, and nothing else."""
+    return os.path.normpath(link.path).startswith("/run/")
+
+
+def _lacking(unit: Unit, daemon: Unit | None, root: str, *, early: bool) -> str:
+    """What is missing for UNIT to find its links: a dependency, an order, both; or nothing.
+
+    EARLY: whether all of them are made by that service too.
+    """
+    if early and unit.name.endswith(".mount") and _waits_for_early_links(unit, root):
         return ""
-    wanted = units.wants(unit, root) & {DAEMON, EARLY}
-    after = unit.words("After") & {DAEMON, EARLY}
+    makers = {DAEMON, EARLY} if early else {DAEMON}
+    wanted = units.wants(unit, root) & makers
+    after = unit.words("After") & makers
     if not after and daemon and unit.name in daemon.words("Before"):
         after = {DAEMON}
     missing = [] if after else [f"After={DAEMON}"]

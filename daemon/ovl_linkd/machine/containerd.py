@@ -3,6 +3,8 @@
 import os
 from typing import Any, NamedTuple
 
+from ovl_linkd.machine import trusted
+
 CONFIGURATION = "/etc/containerd/config.toml"
 ROOT = "/var/lib/containerd"
 UNIT = "containerd.service"
@@ -50,21 +52,26 @@ def read(file: str = CONFIGURATION, *, ask: bool = True) -> Containerd:
     """
     if not os.path.lexists(file):
         return Containerd("its defaults", False)
-    text = _dump(file) if ask else None
-    source = f"containerd config dump, from {file}" if text is not None else file
     import tomllib
 
+    source = file
     try:
+        trusted.read(file)
+        text = _dump(file) if ask else None
         if text is not None:
+            source = f"containerd config dump, from {file}"
             return _understood(source, tomllib.loads(text))
         return _understood(source, _with_imports(file))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return Containerd(source, True, trouble=reason)
 
 
 def others(root: str = "", proc: str = "/proc") -> list[Containerd]:
-    """Every further containerd: those of k3s and rke2, and those that run by another file."""
+    """Every further containerd: those of k3s and rke2, and those that run by another file.
+
+    None of them is asked: a file that was named by a process is not handed to a program as root.
+    """
     found = [
         read(root + file, ask=False)._replace(root=state, units=units)
         for file, state, units in _OTHERS
@@ -72,19 +79,28 @@ def others(root: str = "", proc: str = "/proc") -> list[Containerd]:
     ]
     known = {CONFIGURATION, *(file for file, _, _ in _OTHERS)}
     return found + [
-        read(file)._replace(units=()) for file in sorted(_in_use(proc)) if file not in known
+        read(file, ask=False)._replace(units=())
+        for file in sorted(_in_use(proc))
+        if file not in known
     ]
 
 
 def _in_use(proc: str) -> set[str]:
-    """The configuration files that the running containerds were given."""
+    """The configuration files that root's containerds of this mount namespace were given.
+
+    Anybody may call a process containerd; and in another namespace a path is another file.
+    """
+    here = os.readlink("/proc/self/ns/mnt")
     found = set()
     for pid in os.listdir(proc):
         if not pid.isdigit():
             continue
         try:
+            if os.stat(f"{proc}/{pid}").st_uid or os.readlink(f"{proc}/{pid}/ns/mnt") != here:
+                continue
             with open(f"{proc}/{pid}/cmdline", "rb") as stream:
-                words = [os.fsdecode(word) for word in stream.read().split(b"\0")]
+                line = stream.read(trusted.MOST)
+            words = [os.fsdecode(word) for word in line.split(b"\0")]
         except OSError:
             continue
         if words[0].rpartition("/")[2] == "containerd":
@@ -124,14 +140,12 @@ def _with_imports(file: str) -> dict[str, Any]:
     import glob
     import tomllib
 
-    with open(file, "rb") as stream:
-        value = tomllib.load(stream)
+    value = tomllib.loads(trusted.read(file).decode())
     imports = value.get("imports", [])
     for pattern in imports if isinstance(imports, list) else ():
         path = os.path.join(os.path.dirname(file), str(pattern))
         for each in sorted(glob.glob(path)):
-            with open(each, "rb") as stream:
-                value = _over(value, tomllib.load(stream))
+            value = _over(value, tomllib.loads(trusted.read(each).decode()))
     return value
 
 

@@ -32,7 +32,7 @@ class Mount(NamedTuple):
 
 
 class Namespace(NamedTuple):
-    """A mount namespace: a process in it, that process' name, and the mounts."""
+    """A mount namespace: a process in it, that process' name, and its overlays, each once."""
 
     pid: int
     name: str
@@ -53,21 +53,24 @@ class Layers(NamedTuple):
 
 
 def parse(text: bytes) -> Iterator[Mount]:
-    """Yield the mounts in TEXT, the content of a mountinfo; lines of another form are left out."""
-    for line in text.split(b"\n"):
-        fields = line.split(b" ")
-        try:
-            dash = fields.index(b"-", 6)
-            yield Mount(
-                device=fields[2],
-                point=unescape(fields[4]),
-                options=fields[5],
-                fstype=fields[dash + 1],
-                super_options=fields[dash + 3],
-                size=len(line),
-            )
-        except (ValueError, IndexError):
-            continue
+    """The mounts in TEXT, the content of a mountinfo; lines of another form are left out."""
+    return filter(None, map(_mount, text.split(b"\n")))
+
+
+def _mount(line: bytes) -> Mount | None:
+    fields = line.split(b" ")
+    try:
+        dash = fields.index(b"-", 6)
+        return Mount(
+            device=fields[2],
+            point=unescape(fields[4]),
+            options=fields[5],
+            fstype=fields[dash + 1],
+            super_options=fields[dash + 3],
+            size=len(line),
+        )
+    except (ValueError, IndexError):
+        return None
 
 
 def unescape(field: bytes) -> bytes:
@@ -109,6 +112,7 @@ def namespaces(proc: str = "/proc") -> tuple[list[Namespace], int]:
     """
     seen: set[str] = set()
     found: list[Namespace] = []
+    known: dict[bytes, bytes] = {}
     hidden = 0
     mine = os.getpid()
     for pid in sorted(_pids(proc), key=lambda pid: (pid != mine, pid)):
@@ -116,8 +120,7 @@ def namespaces(proc: str = "/proc") -> tuple[list[Namespace], int]:
             identity = os.readlink(f"{proc}/{pid}/ns/mnt")
             if identity in seen:
                 continue
-            with open(f"{proc}/{pid}/mountinfo", "rb") as file:
-                mounts = tuple(parse(file.read()))
+            mounts = _overlays(f"{proc}/{pid}/mountinfo", known)
             with open(f"{proc}/{pid}/comm", encoding="utf-8", errors="replace") as file:
                 name = file.read().strip()
         except PermissionError:
@@ -128,6 +131,23 @@ def namespaces(proc: str = "/proc") -> tuple[list[Namespace], int]:
             seen.add(identity)
             found.append(Namespace(pid, name, mounts))
     return found, hidden
+
+
+def _overlays(path: str, known: dict[bytes, bytes]) -> tuple[Mount, ...]:
+    """The overlays in the mountinfo at PATH, each once however often it is bound elsewhere.
+
+    Line by line, and every text of options only once, in KNOWN: users may have very many mounts in
+    namespaces of their own, and copies of long ones.
+    """
+    found: dict[tuple[bytes, bytes], Mount] = {}
+    with open(path, "rb") as lines:
+        for line in lines:
+            mount = _mount(line.rstrip(b"\n")) if b" - overlay " in line else None
+            if mount is None or mount.fstype != b"overlay":
+                continue
+            options = known.setdefault(mount.super_options, mount.super_options)
+            found.setdefault((mount.device, options), mount._replace(super_options=options))
+    return tuple(found.values())
 
 
 def _pids(proc: str) -> list[int]:
