@@ -16,9 +16,10 @@ from prometheus_client.openmetrics import parser as openmetrics
 from ovl_linkd.links.keeper import Change, Repair, Status
 from ovl_linkd.links.link import Link
 from ovl_linkd.overlay.limits import of_this_kernel
+from ovl_linkd.replacing import replace
 from ovl_linkd.service import textfile
 from ovl_linkd.service.metrics import BUCKETS, STATES, Metrics, Moment, layers
-from ovl_linkd.service.textfile import Textfile, replace
+from ovl_linkd.service.textfile import Textfile
 from tests.daemon.world import mount, umount
 
 STORE = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
