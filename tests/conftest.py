@@ -63,6 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
+    # Under nohup, or behind a shell's &, these come ignored, and every program of a test would
+    # inherit that (signal(7)).
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # What a test's program forks and forgets becomes our child, and is found.
     _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if ROOT:
