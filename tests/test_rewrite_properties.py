@@ -13,7 +13,7 @@ from ovl_linkd.overlay.prefixes import (
     shorten_value,
     table,
 )
-from ovl_linkd.overlay.shorten import expand, plan, shortened
+from ovl_linkd.overlay.shorten import expand, layers_to_lease, plan, shortened
 from tests import kernel_grammar
 
 LIMITS = of_this_kernel(4096)
@@ -168,6 +168,28 @@ def test_nothing_that_is_too_long_is_handed_out(
         assert decided.remedy
     if when == "needed" and len(text) <= limits.mount and decided.fits:
         assert decided.options == text
+
+
+@given(situations(), st.sampled_from(["always", "needed"]), st.sampled_from([LIMITS, TINY]))
+def test_the_farm_changes_no_mount_and_is_the_last_resort(
+    situation: tuple[bytes, list[Prefix]], when: str, limits: Limits
+) -> None:
+    """Whatever is leased, the same directories meet in the same order, and only layers go by it."""
+    text, links = situation
+    assume(not names_a_short_path(text, links))
+    paths = layers_to_lease(text, links, b"/f")
+    assert len(paths) == len(set(paths))
+    assert all(path.startswith(b"/") for path in paths)
+    farm = [Prefix(f"/f/{at}", path, b"/f/%d" % at) for at, path in enumerate(paths)]
+    without, decided = plan(text, links, limits, when), plan(text, links, limits, when, farm=farm)
+    if without.fits:
+        assert decided == without
+    if decided.fits:
+        assert decided.strategy == "farm" or decided == without
+        assert resolved(decided.options, [*links, *farm]) == kernel_grammar.read(text)
+        assert expand(decided.options, [*links, *farm]) == text
+        mount = kernel_grammar.read(decided.options)
+        assert not any((path or b"").startswith(b"/f/") for path in (mount.upper, mount.work))
 
 
 @given(situations())

@@ -1,5 +1,6 @@
 """plan(): what is handed on, what is refused, and what would help."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -9,7 +10,16 @@ from ovl_linkd import expand as api_expand
 from ovl_linkd import shorten as api_shorten
 from ovl_linkd.overlay.limits import Limits, of_this_kernel
 from ovl_linkd.overlay.options import parse
-from ovl_linkd.overlay.shorten import Plan, Prefix, Tables, capacity, expand, plan, shortened
+from ovl_linkd.overlay.shorten import (
+    Plan,
+    Prefix,
+    Tables,
+    capacity,
+    expand,
+    layers_to_lease,
+    plan,
+    shortened,
+)
 
 STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 LINK = Prefix("ctrdl", STORE, b"/run/ctrdl")
@@ -332,6 +342,100 @@ def test_the_python_api_takes_links_as_a_mapping() -> None:
     assert decided.links == ("/run/ctrdl",)
     assert api_expand(decided.options, links) == b"lowerdir=%b/1:/b" % STORE
     assert not api_shorten(b"lowerdir=/abcdef", links, limit=10).fits
+
+
+# --- the farm --------------------------------------------------------------------------------
+
+
+def farm_of(paths: list[bytes], farm: bytes = b"/run/ctrdf") -> list[Prefix]:
+    """A prefix for each of PATHS, as the daemon leases them."""
+    shorts = [b"%b/%x" % (farm, at) for at in range(len(paths))]
+    return [Prefix(short.decode(), path, short) for path, short in zip(paths, shorts, strict=True)]
+
+
+def test_layers_that_no_link_makes_short_enough_go_by_the_farm() -> None:
+    """270 layers: 4,933 bytes by the link alone."""
+    long = containerd(270)
+    paths = layers_to_lease(long, [LINK])
+    assert paths == [b"%b/%d/fs" % (STORE, 100 + at) for at in range(270)]
+    decided = plan(long, [LINK], LIMITS, farm=farm_of(paths))
+    assert (decided.strategy, decided.fits, decided.layers) == ("farm", True, 270)
+    assert decided.options.startswith(b"index=off,workdir=/run/ctrdl/999/work,upperdir=/run/ctrdl/")
+    assert b"lowerdir=/run/ctrdf/0:/run/ctrdf/1:" in decided.options
+    assert decided.links[:2] == ("ctrdl", "/run/ctrdf/0")
+    assert expand(decided.options, [LINK, *farm_of(paths)]) == long
+
+
+def test_where_the_link_suffices_the_farm_is_left_alone() -> None:
+    """Its names say less to who reads /proc/mounts, and go one day."""
+    long = containerd(128)
+    farm = farm_of([b"%b/%d/fs" % (STORE, 100 + at) for at in range(128)])
+    assert plan(long, [LINK], LIMITS, farm=farm) == plan(long, [LINK], LIMITS)
+    assert plan(containerd(40), [], LIMITS, farm=farm).strategy == "plain"
+
+
+def test_upperdir_and_workdir_never_go_by_the_farm() -> None:
+    """Its entries are leased for lower layers: what expires there is no place to write to."""
+    options = b"lowerdir=%b,upperdir=/u/long/directory/1,workdir=/u/long/directory/1"
+    options %= b":".join([b"/u/long/directory/1"] * 250)
+    farm = farm_of([b"/u/long/directory/1"], b"/f")
+    decided = plan(options, [], LIMITS, farm=farm)
+    assert decided.options == b"lowerdir=%b,upperdir=/u/long/directory/1,workdir=%b" % (
+        b":".join([b"/f/0"] * 250),
+        b"/u/long/directory/1",
+    )
+
+
+def test_only_layers_that_the_farm_would_shorten_are_leased() -> None:
+    """Each once; what is short, relative or spelt in a way that no prefix matches stays."""
+    long = b"/srv/some/other/store/%d/layer"
+    options = b"upperdir=%b,lowerdir=%b" % (
+        long % 9,
+        b":".join(
+            [
+                *(long % 1, b"/short/one", long % 2, long % 1, long[1:] % 3, STORE + b"/4"),
+                *(rb"/srv/a/rather/long/\plain/5", rb"/srv/a/rather/long/\:colon/6"),
+            ]
+        ),
+    )
+    assert layers_to_lease(options, [LINK]) == [
+        *(long % 1, long % 2, rb"/srv/a/rather/long/:colon/6"),
+    ]
+    added = b"lowerdir+=%b,datadir+=%b,datadir+=/srv/a/rather/long/b\\c/9" % (long % 7, long % 8)
+    assert layers_to_lease(added, [LINK]) == [
+        *(long % 7, long % 8, rb"/srv/a/rather/long/b\c/9"),
+    ]
+
+
+def test_how_long_a_layer_is_worth_a_lease_depends_on_the_farm() -> None:
+    options = b"lowerdir=/layers/123456:/layers/123456789"
+    assert layers_to_lease(options, []) == [b"/layers/123456", b"/layers/123456789"][1:]
+    assert layers_to_lease(options, [], b"/f") == [b"/layers/123456", b"/layers/123456789"]
+
+
+def test_a_line_that_go_programs_could_not_read_is_shortened_by_the_farm() -> None:
+    """On a page of 64 KiB mount(2) would take it; `runc run` would fail on the whole host."""
+    large = of_this_kernel(65536)
+    paths = [b"/%04d/%b" % (at, b" " * 60) for at in range(300)]
+    options = b"lowerdir=" + b":".join(paths)
+    assert not plan(options, [], large, when="needed").fits
+    assert len(options) < large.mount
+    decided = plan(options, [], large, when="needed", farm=farm_of(layers_to_lease(options, [])))
+    assert (decided.strategy, decided.fits) == ("farm", True)
+
+
+def test_what_the_farm_can_not_mend_says_how_short_it_would_have_to_be() -> None:
+    long = containerd(400)
+    farm = farm_of(layers_to_lease(long, []))
+    decided = plan(long, [LINK], LIMITS, farm=farm)
+    assert decided.reason is not None
+    assert "too long even through the farm" in decided.reason
+    assert decided.remedy is not None
+    most = int(re.findall(r"a farm path of at most (\d+) bytes", decided.remedy)[0])
+    shorter = farm_of(layers_to_lease(long, []), b"/run/ctrdf"[:most])
+    assert plan(long, [LINK], LIMITS, farm=shorter).fits
+    longer = farm_of(layers_to_lease(long, []), b"/run/ctrdf"[: most + 1])
+    assert not plan(long, [LINK], LIMITS, farm=longer).fits
 
 
 MANY = [

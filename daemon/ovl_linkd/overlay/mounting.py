@@ -8,12 +8,12 @@ module, so it is imported by the first call that needs it.
 
 import errno
 import os
-import re
 import stat
 from typing import TYPE_CHECKING
 
 from ovl_linkd.overlay import limits as _limits
 from ovl_linkd.overlay import options as _options
+from ovl_linkd.overlay.prefixes import unescape
 
 if TYPE_CHECKING:
     import ctypes
@@ -157,18 +157,14 @@ def _directories(parsed: _options.Options) -> list[tuple[str, bytes]]:
     for name, value in parsed.items():
         match _options.SPELLING.get(name):
             case _options.LIST:
-                listed = [_unescape(layer) for layer in _options.layers_of(value or b"")]
+                listed = [unescape(layer) for layer in _options.layers_of(value or b"")]
             case _options.RAW:
                 single.append(value or b"")
             case _options.PATH:
-                others.append((name.decode(), _unescape(value or b"")))
+                others.append((name.decode(), unescape(value or b"")))
     layers = listed + single
     numbered = [(f"lower layer {i} of {len(layers)}", path) for i, path in enumerate(layers, 1)]
     return numbered + others
-
-
-def _unescape(path: bytes) -> bytes:
-    return re.sub(rb"\\(.)", rb"\1", path, flags=re.DOTALL)
 
 
 def _missing(directories: list[tuple[str, bytes]]) -> str | None:

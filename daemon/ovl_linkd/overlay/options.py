@@ -24,6 +24,9 @@ SPELLING = {
     b"datadir+": RAW,
 }
 
+# Of these, what names lower layers.
+LOWER = frozenset((b"lowerdir", b"lowerdir+", b"datadir+"))
+
 _LSM = (
     *(b"context=", b"fscontext=", b"defcontext=", b"rootcontext="),
     *(b"smackfsdef=", b"smackfsdefault=", b"smackfsfloor=", b"smackfshat="),

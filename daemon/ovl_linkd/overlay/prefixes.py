@@ -99,6 +99,7 @@ class Tables:
 
 _SPECIAL_IN_LIST = re.compile(rb"[\\,:]")
 _SPECIAL_IN_PATH = re.compile(rb"[\\,]")
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _NO_BARE_COMMA = re.compile(rb"(?:[^\\,]+|\\.)*", re.DOTALL)
 # Up to so many pairs, trying each on a whole list is quicker than looking at each layer.
 _FEW = 4
@@ -140,6 +141,11 @@ def spell(path: bytes, kind: int) -> bytes | None:
         return path if _NO_BARE_COMMA.fullmatch(path) else None
     special = _SPECIAL_IN_LIST if kind == LIST else _SPECIAL_IN_PATH
     return special.sub(rb"\\\g<0>", path)
+
+
+def unescape(value: bytes) -> bytes:
+    """Return the path that VALUE, one layer of a list or one path, is to the kernel."""
+    return _ESCAPED.sub(rb"\1", value) if b"\\" in value else value
 
 
 def shorten_value(value: bytes, kind: int, pairs: Table, uses: dict[str, int]) -> bytes:

@@ -3,15 +3,31 @@
 Pure: nothing here looks at a disk, a clock or a kernel.
 """
 
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ovl_linkd.overlay import refusals
 from ovl_linkd.overlay.limits import Limits, capacity
-from ovl_linkd.overlay.options import LIST, SPELLING, Options, layers_and_colons, layers_of, parse
-from ovl_linkd.overlay.prefixes import Prefix, Tables, directories, expand_value, shorten_value
+from ovl_linkd.overlay.options import LIST, LOWER, SPELLING, Options, layers_of, parse
+from ovl_linkd.overlay.prefixes import (
+    Prefix,
+    Tables,
+    expand_value,
+    shorten_value,
+    spell,
+    unescape,
+)
 
-__all__ = ["Plan", "Prefix", "Tables", "capacity", "expand", "plan", "shortened"]
+__all__ = [
+    "Plan",
+    "Prefix",
+    "Tables",
+    "capacity",
+    "expand",
+    "layers_to_lease",
+    "plan",
+    "shortened",
+]
 
 ALWAYS = "always"
 NEEDED = "needed"
@@ -21,18 +37,20 @@ NEEDED = "needed"
 _OCTAL = (b" ", b"\t", b"\n", b"\\", b"\\,")
 # Ids, mount point, type and flags of a mountinfo line stand beside the options.
 _REST_OF_LINE = 600
-# A link path as short as people choose them; remedies are reckoned with it.
-_SHORT_LINK = b"/run/layers"
+# The digits of an entry of a farm that has been in use for a while: 238,328 ids.
+_FARM_ID = 3
 
 
 class Plan(NamedTuple):
     """What was decided about the options of one mount. Sizes are bytes.
 
-    ``strategy``: ``plain``, handed on as given, or ``link``, with short names in it.
+    ``strategy``: ``plain``, handed on as given; ``link``, with short names in it; or ``farm``,
+    where some of them are of single layers.
     ``options``: the text for the kernel; **empty where it can't be made to fit**, so that nobody
     passes on what would be cut. ``before``, ``after``: its size as given and as shortened;
     ``limit``: what ``limit_of`` takes. ``layers``: lower layers. ``links``: names of the links
-    used. ``reason`` and ``remedy`` are sentences for a person, None where it fits.
+    used, those of a farm's prefixes among them. ``reason`` and ``remedy`` are sentences for a
+    person, None where it fits.
     """
 
     strategy: str
@@ -54,12 +72,15 @@ def plan(
     limits: Limits,
     when: str = ALWAYS,
     *,
+    farm: Sequence[Prefix] = (),
     limit: int | None = None,
     limit_of: str = "mount(2)",
 ) -> Plan:
     """Decide how OPTIONS are handed on, through PREFIXES where that helps.
 
     ``when``: ``always`` shortens whatever it can, ``needed`` only what is too long as it is.
+    ``farm``: a prefix for each layer that was leased, which lower layers go by where PREFIXES do
+    not suffice: a name that many mounts share says more to who reads it, and outlives a farm's.
     ``limit`` bytes of LIMIT_OF stand in for ``limits.mount``. Who plans many mounts with the same
     prefixes gives them as Tables. Total for options that parse; raises Malformed for bytes that
     don't, ValueError for another ``when``.
@@ -72,20 +93,54 @@ def plan(
     ceiling = limits.mount if limit is None else limit
     if given.layers > limits.layers:
         result = Plan("plain", text, before, before, ceiling, limit_of, given.layers, True)
-        return _refuse_layers(result, limits.layers)
+        return _refused(result, refusals.of_layers(given.layers, limits.layers))
     uses: dict[str, int] = {}
     short = given
     tables = _tables(prefixes)
-    if when == ALWAYS or before > ceiling:
+    if when == ALWAYS or not _taken(text, ceiling, limits):
         short = _shortened(given, tables, uses)
         text = short.format()
-    strategy, links, after = "link" if uses else "plain", tuple(uses), len(text)
+        if farm and not _taken(text, ceiling, limits):
+            uses = {}
+            short = _shortened(given, tables, uses, Tables([*tables.prefixes, *farm]))
+            text = short.format()
+    strategy, links, after = _strategy(uses, farm), tuple(uses), len(text)
     result = Plan(strategy, text, before, after, ceiling, limit_of, given.layers, True, links)
     if after > ceiling:
-        return _refuse_size(result, short, tables.prefixes, uses)
+        prefixes = [*tables.prefixes, *farm]
+        return _refused(result, refusals.of_size(short, ceiling, limit_of, prefixes, uses, farm))
     if _line_in_mountinfo(text, limits.mountinfo) > limits.mountinfo:
-        return _refuse_line(result, limits.mountinfo)
+        result = result._replace(limit=limits.mountinfo, limit_of="mountinfo")
+        return _refused(result, refusals.of_line(after, limits.mountinfo))
     return result
+
+
+def layers_to_lease(
+    options: Options | bytes, prefixes: Sequence[Prefix] | Tables, farm: bytes = b"/run/ctrdf"
+) -> list[bytes]:
+    """Return the layers for which names in the directory FARM would be shorter than by PREFIXES.
+
+    Absolute paths without escapes, each once, in the order of OPTIONS. Asked for where plan()
+    found that PREFIXES don't suffice; with what is leased for them as its ``farm``, it is called
+    again. Raises Malformed.
+    """
+    given = parse(options) if isinstance(options, bytes) else options
+    tables = _tables(prefixes)
+    size = len(farm) + 1 + _FARM_ID
+    found: dict[bytes, None] = {}
+    for name, value in given.items():
+        if name not in LOWER or not value:
+            continue
+        kind = SPELLING[name]
+        pairs = tables.of(kind)
+        for layer in layers_of(value) if kind == LIST else [value]:
+            path = (unescape(layer) if kind == LIST else layer).rstrip(b"/")
+            # A prefix has one spelling, and no other is found by it.
+            if len(layer) <= size or layer.rstrip(b"/") != spell(path, kind):
+                continue
+            if len(shorten_value(layer, kind, pairs, {})) > size:
+                found[path] = None
+    return list(found)
 
 
 def shortened(options: Options, prefixes: Sequence[Prefix] | Tables) -> Options:
@@ -114,118 +169,33 @@ def _tables(prefixes: Sequence[Prefix] | Tables) -> Tables:
     return prefixes if isinstance(prefixes, Tables) else Tables(prefixes)
 
 
-def _shortened(options: Options, tables: Tables, uses: dict[str, int]) -> Options:
+def _shortened(
+    options: Options, tables: Tables, uses: dict[str, int], for_layers: Tables | None = None
+) -> Options:
     parts = []
     for part in options.parts:
         name, equals, value = part.partition(b"=")
         kind = SPELLING.get(name)
         if kind is not None and equals:
-            pairs = tables.of(kind)
+            pairs = (for_layers if for_layers and name in LOWER else tables).of(kind)
             if pairs.forth:
                 part = b"%b=%b" % (name, shorten_value(value, kind, pairs, uses))
         parts.append(part)
     return Options(tuple(parts), options.layers)
 
 
-def _refuse_layers(result: Plan, most: int) -> Plan:
-    return result._replace(
-        options=b"",
-        fits=False,
-        reason=f"{result.layers:,} lower layers, the kernel takes {most:,}",
-        remedy="merge layers: no link changes their number",
-    )
+def _taken(text: bytes, ceiling: int, limits: Limits) -> bool:
+    return len(text) <= ceiling and _line_in_mountinfo(text, limits.mountinfo) <= limits.mountinfo
 
 
-def _refuse_line(result: Plan, most: int) -> Plan:
-    return result._replace(
-        options=b"",
-        fits=False,
-        limit=most,
-        limit_of="mountinfo",
-        reason=f"{result.after:,} bytes of options would make a line of more than {most:,} bytes "
-        "in mountinfo, at which Go programs, runc among them, stop reading it",
-        remedy="mount fewer layers, or shorten their paths by a link",
-    )
+def _strategy(uses: dict[str, int], farm: Sequence[Prefix]) -> str:
+    if any(prefix.name in uses for prefix in farm):
+        return "farm"
+    return "link" if uses else "plain"
 
 
-def _refuse_size(
-    result: Plan, short: Options, prefixes: Sequence[Prefix], uses: dict[str, int]
-) -> Plan:
-    over = result.after - result.limit
-    fitting = _layers_that_fit(short, result.limit)
-    through = " even through the link" if uses else ""
-    return result._replace(
-        options=b"",
-        fits=False,
-        reason=f"{over:,} bytes too long{through}: {result.after:,} bytes, {result.limit_of} takes "
-        f"{result.limit:,}; {fitting:,} of {result.layers:,} layers would fit",
-        remedy=_remedy(over, fitting, short, prefixes, uses),
-    )
-
-
-def _layers_that_fit(options: Options, limit: int) -> int:
-    """Count the leading layers that could stay if all else stays as it is."""
-    lists = [at for at, part in enumerate(options.parts) if part.startswith(b"lowerdir=")]
-    if not lists:
-        return _adds_that_fit(options, limit)
-    part = options.parts[lists[-1]]
-    room = len(part) - len(options.format()) + limit
-    if b"\\" not in part and b"::" not in part:
-        end = part.rfind(b":", 0, max(0, room + 1))
-        return part.count(b":", 0, end) + 1 if end > 0 else 0
-    fitting = 0
-    size = len(b"lowerdir=")
-    for at, token in enumerate(layers_and_colons(part[size:])):
-        size += len(token)
-        if size > room:
-            break
-        fitting += at % 2 == 0
-    return fitting
-
-
-def _adds_that_fit(options: Options, limit: int) -> int:
-    sizes = [len(p) + 1 for p in options.parts if p.startswith((b"lowerdir+=", b"datadir+="))]
-    room = limit - len(options.format()) + sum(sizes)
-    fitting = 0
-    for size in sizes:
-        room -= size
-        if room < 0:
-            break
-        fitting += 1
-    return fitting
-
-
-def _remedy(
-    over: int, fitting: int, short: Options, prefixes: Sequence[Prefix], uses: dict[str, int]
-) -> str:
-    """Say the least that would help: another link, a shorter one, or fewer layers."""
-    if sum(uses.values()) < short.layers:
-        directory, count = _uncovered(short, [p.short for p in prefixes if p.name in uses])
-        if count * (len(directory) - len(_SHORT_LINK)) >= over:
-            return f"a link that covers {os.fsdecode(directory)}: {count:,} paths lie under it"
-    for prefix in sorted(prefixes, key=lambda p: -uses.get(p.name, 0))[:1]:
-        used = uses.get(prefix.name, 0)
-        room = len(prefix.short) - -(-over // used) if used else 0
-        if room >= len(b"/r/c"):
-            path = os.fsdecode(prefix.short)
-            return f"a link path of at most {room:,} bytes in place of {path}"
-    if not fitting:
-        return "shorten what is not a layer: the paths in upperdir and workdir, other options"
-    return f"mount at most {fitting:,} layers of this length, or merge some"
-
-
-def _uncovered(options: Options, shorts: list[bytes]) -> tuple[bytes, int]:
-    """Return the deepest directory above all layers that go by no link, and their number."""
-    under = directories(short.rstrip(b"/") for short in shorts)
-    paths: list[bytes] = []
-    for name, value in options.items():
-        if name in (b"lowerdir", b"lowerdir+", b"datadir+") and value:
-            paths += layers_of(value) if SPELLING[name] == LIST else [value]
-    paths = [path for path in paths if path.startswith(b"/") and not under.above(path)]
-    if not paths:
-        return b"", 0
-    common = os.path.commonpath((min(paths), max(paths)))
-    return common, len(paths)
+def _refused(result: Plan, why: refusals.Refusal) -> Plan:
+    return result._replace(options=b"", fits=False, reason=why.reason, remedy=why.remedy)
 
 
 def _line_in_mountinfo(text: bytes, most: int) -> int:
