@@ -169,7 +169,11 @@ setup-test: setup  ## and what the tests need
 	command -v tmpreaper >/dev/null || missing+=(tmpreaper)
 	command -v man >/dev/null || missing+=(man-db)
 	command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
+	command -v debootstrap >/dev/null || missing+=(debootstrap)
 	need "$${missing[@]}"
+	if (( EUID == 0 )) || command -v sudo >/dev/null; then
+	    as_root tests/userland.sh build/debian-13
+	fi
 	[[ ! -e $(VENV)/setup-test ]] || exit 0
 	echo "setup: adding what the tests need to $(VENV)"
 	$(VENV)/bin/python -m pip install -qq --editable '.[docs,test]'

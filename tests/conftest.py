@@ -22,6 +22,8 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.userland import DEBIAN_13, Userland
+
 CI = os.environ.get("CI") == "true"
 ROOT = os.geteuid() == 0
 
@@ -94,6 +96,26 @@ def scratch() -> Iterator[Path]:
         if mount.point == str(directory) or mount.point.startswith(f"{directory}/"):
             _call("umount2", os.fsencode(mount.point), _MNT_DETACH)
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def debian13() -> Path:
+    """The files of a small Debian 13, a layer to put others over. Skips without root.
+
+    Not to be written to: every test has the same one.
+    """
+    if not ROOT:
+        pytest.skip("needs root")
+    assert DEBIAN_13.is_dir(), f"{DEBIAN_13} is made by: make setup-test"
+    return DEBIAN_13
+
+
+@pytest.fixture
+def userland(debian13: Path, scratch: Path) -> Userland:
+    """That Debian 13, to run programs in."""
+    place = scratch / "debian-13"
+    place.mkdir()
+    return Userland(debian13, place)
 
 
 # --- a skip is never silent ------------------------------------------------------------------

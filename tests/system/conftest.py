@@ -10,8 +10,6 @@ import pytest
 
 from tests.system.machine import TARGET, TOP, Machine
 
-collect_ignore = [] if shutil.which("varlinkctl") else ["test_varlinkctl.py"]
-
 
 def install(root: Path) -> None:
     """`make install` below ROOT, as root on the machine would: it needs no systemd to talk to."""

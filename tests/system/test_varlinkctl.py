@@ -1,6 +1,6 @@
-"""systemd's own client asks the service, which knows it only by what it introspects.
+"""systemd's own client asks the service, which it knows only by what it introspects.
 
-systemd has it from 255 on; conftest.py leaves this file out elsewhere.
+systemd has it from 255 on: it is Debian 13's here, wherever the service itself runs.
 """
 
 import json
@@ -8,27 +8,41 @@ import json
 import pytest
 
 from tests.system.machine import LINK, Machine
+from tests.userland import Userland
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
-SOCKET = "/run/ovl-linkd/control.sock"
 INTERFACE = "org.ovl-linkd.Control"
 
 
-def varlinkctl(machine: Machine, *words: str, code: int = 0) -> str:
-    done = machine.run("varlinkctl", "--json=short", *words, code=code)
-    return done.stdout + done.stderr
+class Client:
+    """varlinkctl, from outside of the machine that the service runs on."""
+
+    def __init__(self, machine: Machine, userland: Userland) -> None:
+        self.socket = str(machine.path("/run/ovl-linkd/control.sock"))
+        self._userland = userland
+
+    def run(self, verb: str, *words: str, code: int = 0) -> str:
+        done = self._userland.run(
+            "varlinkctl", "--json=short", verb, self.socket, *words, code=code
+        )
+        return done.stdout + done.stderr
 
 
-def test_it_introspects_and_calls(running: Machine) -> None:
-    assert "Product: ovl-linkd" in running.run("varlinkctl", "info", SOCKET).stdout
-    assert "method Status" in running.run("varlinkctl", "introspect", SOCKET, INTERFACE).stdout
-    said = json.loads(varlinkctl(running, "call", SOCKET, f"{INTERFACE}.Status", "{}"))
+@pytest.fixture
+def client(running: Machine, userland: Userland) -> Client:
+    return Client(running, userland)
+
+
+def test_it_introspects_and_calls(client: Client) -> None:
+    assert '"product":"ovl-linkd"' in client.run("info")
+    assert "method Status" in client.run("introspect", INTERFACE)
+    said = json.loads(client.run("call", f"{INTERFACE}.Status", "{}"))
     (link,) = said["links"]
     assert (link["path"], link["state"]) == (LINK, "ok")
 
 
-def test_it_is_told_what_was_refused(running: Machine) -> None:
+def test_it_is_told_what_was_refused(client: Client) -> None:
     parameters = json.dumps({"names": ["nobody"], "adopt": False})
-    said = varlinkctl(running, "call", SOCKET, f"{INTERFACE}.Repair", parameters, code=1)
+    said = client.run("call", f"{INTERFACE}.Repair", parameters, code=1)
     assert f"{INTERFACE}.NoSuchLink" in said
