@@ -58,6 +58,29 @@ need() {
         { echo "$$output"; echo "setup: apt-get failed: $$by_hand"; return 1; } >&2
 }
 
+# unpack DIRECTORY PACKAGE...: makes DIRECTORY of what these Debian packages hold. Installed, they
+# would start services on this machine or drive out packages that it has.
+unpack() {
+    local directory=$$1 new debs package output
+    shift
+    [[ ! -e $$directory ]] || return 0
+    echo "setup: unpacking $$*"
+    mkdir -p "$${directory%/*}"
+    new=$$(mktemp -d "$$directory.XXXXXXXX")
+    debs=$$(mktemp -d)
+    get() { (cd "$$debs" && apt-get -qq -o APT::Sandbox::User=root download "$$@" 2>&1); }
+    output=$$(get "$$@") || output=$$(apt update && get "$$@") ||
+        { echo "$$output"; echo "setup: apt-get download $$* failed"; return 1; } >&2
+    # What some releases have in /bin or /lib is where the others have it.
+    for package in "$$debs"/*.deb; do
+        dpkg-deb --fsys-tarfile "$$package" | tar --extract --no-same-owner --directory="$$new" \
+            --transform='s#^\./\(bin\|lib\|sbin\)/#./usr/\1/#'
+    done
+    rm -r "$$debs"
+    chmod 755 "$$new"
+    mv -T "$$new" "$$directory"
+}
+
 # has MODULE...: whether the system's Python has them.
 has() {
     local module
@@ -170,7 +193,9 @@ setup-test: setup  ## and what the tests need
 	command -v man >/dev/null || missing+=(man-db)
 	command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
 	command -v debootstrap >/dev/null || missing+=(debootstrap)
+	command -v runc >/dev/null || missing+=(runc)
 	need "$${missing[@]}"
+	unpack build/containerd containerd docker-registry busybox-static
 	if (( EUID == 0 )) || command -v sudo >/dev/null; then
 	    as_root tests/userland.sh build/debian-13
 	fi

@@ -28,10 +28,12 @@ class Machine:
     """One container. What is put below ``root`` is there at the boot.
 
     ``installed`` is a tree that lies over the host's root, ``place`` an empty directory on a tmpfs.
+    ``options`` are more of them for systemd-nspawn.
     """
 
-    def __init__(self, installed: Path, place: Path) -> None:
+    def __init__(self, installed: Path, place: Path, *options: str) -> None:
         self._place = place
+        self._options = options
         self.root = place / "root"
         self._cgroup = _own_cgroup() / f"ovl-linkd-test-{os.getpid()}"
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -75,6 +77,7 @@ class Machine:
             *("--register=no", "--keep-unit", "--private-network", "--console=pipe"),
             *("--notify-ready=yes", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
             f"--bind-ro={TOP}:{CHECKOUT}",
+            *self._options,
             *(f"--machine=test-{os.getpid()}", "systemd.unit=multi-user.target"),
         ]
         join = f"echo $$ >{shlex.quote(str(self._cgroup))}/cgroup.procs"

@@ -1,0 +1,69 @@
+"""Nodes to boot, and images that are made once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.containerd import images
+from tests.system.containerd.images import UNPACKED
+from tests.system.containerd.node import ROOT, SHORT, STORE, UNIT, Node
+from tests.system.machine import CHECKOUT, Machine
+
+ARCHIVE = "/run/images.tar"  # inside
+LAYERS = (128, 133, 134, 200)
+PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "docker-registry")
+UNIT_FILE = f"usr/lib/systemd/system/{UNIT}"
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images with so many LAYERS."""
+    file = tmp_path_factory.mktemp("images") / "images.tar"
+    images.write(file, *LAYERS)
+    return file
+
+
+@pytest.fixture
+def node(installed: Path, scratch: Path, archive: Path) -> Iterator[Node]:
+    """A fresh node that is off: containerd's disk is empty, and nobody has told it of the link."""
+    store, place = scratch / "store", scratch / "machine"
+    for directory in (store, place):
+        directory.mkdir(mode=0o711)
+    made = Machine(
+        installed,
+        place,
+        f"--bind={store}:{ROOT}",
+        f"--bind-ro={archive}:{ARCHIVE}",
+        "--system-call-filter=@keyring bpf",  # what runc wants of its own
+    )
+    for program in PROGRAMS:
+        made.path(f"/usr/bin/{program}").symlink_to(
+            f"{CHECKOUT}/build/containerd/usr/bin/{program}"
+        )
+    made.write(f"/usr/lib/systemd/system/{UNIT}", (UNPACKED / UNIT_FILE).read_text())
+    made.write(
+        "/etc/ovl-linkd/config.yaml", f"links: {{ctrd: {{path: {SHORT}, target: {STORE}}}}}\n"
+    )
+    made.enable("ovl-linkd", UNIT)
+    node = Node(made)
+    node.configure()
+    yield node
+    if made.on:
+        print(made.run("journalctl", "-q", "--no-pager", "-o", "short-precise", code=None).stdout)
+    made.scrap()
+
+
+@pytest.fixture
+def running(node: Node) -> Node:
+    """A node that is up and has the images; containerd mounts by its long paths."""
+    node.machine.boot()
+    node.call("image", "import", ARCHIVE)
+    return node
+
+
+@pytest.fixture
+def by_link(running: Node) -> Node:
+    """The same after the switch: containerd mounts by the kept link."""
+    running.restart(SHORT)
+    return running

@@ -1,0 +1,86 @@
+"""A node that runs containerd: Debian's own, as a service of a booted machine."""
+
+import json
+
+from tests.system.containerd import images
+from tests.system.machine import Machine
+
+UNIT = "containerd.service"
+ROOT = "/var/lib/containerd"
+STORE = f"{ROOT}/io.containerd.snapshotter.v1.overlayfs"
+SHORT = "/run/ctrd"  # a kept link to STORE
+CONFIG = "/etc/containerd/config.toml"
+ROOTFS = "/run/containerd/io.containerd.runtime.v2.task/default/{}/rootfs"
+
+# Of the machine's, only the overlay snapshotter is of interest here.
+_PLUGINS = json.dumps(
+    [f"io.containerd.snapshotter.v1.{name}" for name in ("aufs", "btrfs", "devmapper", "zfs")]
+    + ["io.containerd.grpc.v1.cri"]
+)
+
+
+class Node:
+    """containerd on MACHINE, and the images that were made for it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def configure(self, root_path: str | None = None, more: str = "") -> None:
+        """Write containerd's configuration, which it reads when it starts."""
+        text = f"version = 2\ndisabled_plugins = {_PLUGINS}\n{more}"
+        if root_path:
+            plugin = "io.containerd.snapshotter.v1.overlayfs"
+            text += f'[plugins."{plugin}"]\n  root_path = "{root_path}"\n'
+        self.machine.write(CONFIG, text)
+
+    def restart(self, root_path: str | None = None) -> None:
+        """Start containerd anew with ROOT_PATH."""
+        self.configure(root_path)
+        self.machine.systemctl("restart", UNIT)
+
+    def call(self, *words: str) -> str:
+        """What `ctr WORDS` prints."""
+        return self.machine.run("ctr", *words).stdout
+
+    def shell(self, layers: int, script: str, container: str = "once") -> str:
+        """What SCRIPT prints in a new container of the image of so many LAYERS."""
+        # Where no cgroup has a cpu controller runc can't give it the usual 1,024 shares.
+        words = ("run", "--rm", "--cpu-shares", "0", images.name(layers), container)
+        return self.call(*words, "sh", "-c", script)
+
+    def start(self, layers: int, container: str) -> None:
+        """Start a CONTAINER that stays, of the image of so many LAYERS."""
+        words = ("run", "--detach", "--cpu-shares", "0", images.name(layers), container)
+        self.call(*words, "sleep", "inf")
+
+    def shell_in(self, container: str, script: str) -> str:
+        """What SCRIPT prints in a CONTAINER that runs."""
+        return self.call("task", "exec", "--exec-id", "x", container, "sh", "-c", script)
+
+    def stop(self, container: str) -> None:
+        """End CONTAINER and remove it."""
+        self.call("task", "rm", "--force", container)
+        self.call("container", "rm", container)
+
+    def forget_images(self) -> None:
+        """Remove all images, and wait until their content and their snapshots are gone."""
+        self.call("image", "rm", "--sync", *self.call("image", "ls", "--quiet").split())
+        for what in ("content", "snapshots"):
+            assert len(self.call(what, "ls").splitlines()) == 1, what
+
+    def mounted(self, container: str) -> str:
+        """The line of mountinfo for the root of CONTAINER."""
+        point = ROOTFS.format(container)
+        lines = self.machine.run("cat", "/proc/1/mountinfo").stdout.splitlines()
+        (line,) = [line for line in lines if line.split()[4] == point]
+        return line
+
+    def lower(self, container: str) -> list[str]:
+        """The lower layers of CONTAINER's root as mountinfo names them, the uppermost first."""
+        return lower(self.mounted(container).split()[-1])
+
+
+def lower(options: str) -> list[str]:
+    """The lower layers in OPTIONS without escapes."""
+    (value,) = [each for each in options.split(",") if each.startswith("lowerdir=")]
+    return value.strip().removeprefix("lowerdir=").split(":")
