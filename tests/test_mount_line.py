@@ -5,6 +5,7 @@ import time
 import pytest
 
 from ovl_linkd.formats import mount_line
+from ovl_linkd.formats.judging import BY_VALUE, MOUNT2
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix
@@ -14,9 +15,9 @@ LINKS = [Prefix("ctrdl", STORE, b"/run/ctrdl"), Prefix("odd", b"/srv/it's $5", b
 LIMITS = of_this_kernel(4096)
 
 
-def rewritten(line: bytes, *, by_value: bool = False) -> bytes:
+def rewritten(line: bytes, *, way: str = MOUNT2) -> bytes:
     """STORE is spelt as an @ in these lines."""
-    return mount_line.rewrite(line.replace(b"@", STORE), LINKS, LIMITS, by_value=by_value).text
+    return mount_line.rewrite(line.replace(b"@", STORE), LINKS, LIMITS, way=way).text
 
 
 @pytest.mark.parametrize(
@@ -174,14 +175,14 @@ def test_a_tilde_that_no_shell_expands_is_a_letter() -> None:
         b"$MNT -t overlay o /t -o low'erdir='%b",
     ],
 )
-@pytest.mark.parametrize("by_value", [False, True])
-def test_what_is_too_long_is_not_passed_where_no_mount_is_seen(line: bytes, by_value: bool) -> None:
+@pytest.mark.parametrize("way", [MOUNT2, BY_VALUE])
+def test_what_is_too_long_is_not_passed_where_no_mount_is_seen(line: bytes, way: str) -> None:
     """200 layers, 8.7 KB, came out as they went in, exit code 0, ready for `| sh`."""
     text = b"# first\nmount -t overlay o /t -o lowerdir=/a:/b\n" + line
     long = b"lowerdir=" + layers(200, b"/a/store/of/layers/that/is/no/link/s")
     assert len(long) > 8000
     with pytest.raises(Malformed, match=r"line 3: these look like overlay options") as caught:
-        mount_line.rewrite(text % long, LINKS, LIMITS, by_value=by_value)
+        mount_line.rewrite(text % long, LINKS, LIMITS, way=way)
     assert caught.value.hint
     assert mount_line.expand(text % long, LINKS) == text % long
 
@@ -247,7 +248,7 @@ def layers(count: int, root: bytes) -> bytes:
 def test_a_mount_that_takes_255_bytes_is_told_to_use_mount2(before: bytes, forced: bytes) -> None:
     """From util-linux 2.39 on, 4 containerd-length layers failed with `wrong fs type`."""
     line = b"mount -t overlay o /t -o lowerdir=%b"
-    result = rewritten(before + line % layers(128, STORE), by_value=True)
+    result = rewritten(before + line % layers(128, STORE), way=BY_VALUE)
     assert result == forced + line % layers(128, b"/run/ctrdl")
     assert rewritten(before + line % layers(128, STORE)) == before + line % layers(
         128, b"/run/ctrdl"
@@ -256,11 +257,11 @@ def test_a_mount_that_takes_255_bytes_is_told_to_use_mount2(before: bytes, force
 
 def test_255_bytes_a_value_need_no_help() -> None:
     line = b"mount -t overlay o /t -o lowerdir=%b,upperdir=/u"
-    result = mount_line.rewrite(line % layers(14, STORE), LINKS, LIMITS, by_value=True)
+    result = mount_line.rewrite(line % layers(14, STORE), LINKS, LIMITS, way=BY_VALUE)
     assert result.text == line % layers(14, b"/run/ctrdl")
     plan = result.plans[0]
     assert (plan.before, plan.after, plan.limit, plan.limit_of) == (1063, 251, 255, "fsconfig(2)")
-    assert rewritten(line % layers(15, STORE), by_value=True).startswith(b"LIBMOUNT_")
+    assert rewritten(line % layers(15, STORE), way=BY_VALUE).startswith(b"LIBMOUNT_")
 
 
 def test_added_layers_pass_by_fsconfig_however_many_bytes_they_are() -> None:
@@ -268,23 +269,23 @@ def test_added_layers_pass_by_fsconfig_however_many_bytes_they_are() -> None:
     options = b",".join(b"lowerdir+=%b/%d/fs" % (b"/not/under/a/link" * 4, at) for at in range(127))
     line = b"mount -t overlay o /t -o " + options
     assert len(line) > 9000
-    assert rewritten(line, by_value=True) == line
+    assert rewritten(line, way=BY_VALUE) == line
     assert rewritten(line) == b""
 
 
 def test_when_needed_a_line_that_works_stays() -> None:
     def when_needed(count: int) -> bytes:
         line = b"mount -t overlay o /t -o lowerdir=%b" % layers(count, STORE)
-        return mount_line.rewrite(line, LINKS, LIMITS, "needed", by_value=True).text
+        return mount_line.rewrite(line, LINKS, LIMITS, "needed", way=BY_VALUE).text
 
     assert STORE in when_needed(3)
     assert b"/run/ctrdl" in when_needed(4)
 
 
-@pytest.mark.parametrize("by_value", [False, True])
-def test_one_mount_that_cannot_fit_keeps_all_lines_back(by_value: bool) -> None:
+@pytest.mark.parametrize("way", [MOUNT2, BY_VALUE])
+def test_one_mount_that_cannot_fit_keeps_all_lines_back(way: str) -> None:
     text = b"mount -t overlay o /a -o lowerdir=/x\nmount -t overlay o /b -o lowerdir=%b\n"
-    result = mount_line.rewrite(text % layers(300, STORE), LINKS, LIMITS, by_value=by_value)
+    result = mount_line.rewrite(text % layers(300, STORE), LINKS, LIMITS, way=way)
     assert result.text == b""
     assert [plan.fits for plan in result.plans] == [True, False]
     assert result.plans[1].reason is not None

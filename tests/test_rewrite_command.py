@@ -300,3 +300,28 @@ def test_a_mount_line_that_only_a_shell_knows_is_reported(world: World) -> None:
 def test_an_unknown_format_is_a_usage_error(world: World) -> None:
     done = world.rewrite("--as", "toml", "lowerdir=/a")
     assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_a_line_of_fstab_and_a_unit_keep_their_form(world: World) -> None:
+    world.mount_says("2.38.1 (libmount 2.38.1)")
+    for form, text in (
+        ("fstab", b"# mine\noverlay  /t  overlay  %b  0 0\n"),
+        ("unit", b"[Mount]\nWhat=o\nWhere=/t\nType=overlay\nOptions=%b\n"),
+    ):
+        done = world.rewrite("--as", form, given=text % world.options(30))
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == text % world.options(30, world.link)
+        back = world.rewrite("--as", form, "--expand", given=done.stdout)
+        assert back.stdout == text % world.options(30)
+
+
+def test_a_line_of_fstab_that_boots_could_not_read_is_not_printed(world: World) -> None:
+    world.mount_says("2.38.1 (libmount 2.38.1)")
+    line = b"overlay /t overlay noauto,%b 0 0\n" % (b"lowerdir=/" + b"a" * 4060)
+    refused(world.rewrite("--as", "fstab", given=line), 1, "line 1: ", "a .mount unit")
+
+
+def test_fstab_is_judged_by_the_mount_in_use(world: World) -> None:
+    line = b"overlay /t overlay %b 0 0\n" % world.options(30)
+    world.mount_says("2.41 (libmount 2.41.0: selinux, idmapping, fd-based-mount, statx)")
+    refused(world.rewrite("--as", "fstab", given=line), 1, "mount.overlay", "rewrite --as unit")

@@ -4,6 +4,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ovl_linkd.formats import mount_line
+from ovl_linkd.formats.judging import BY_VALUE, MOUNT2
 from ovl_linkd.overlay.limits import Limits, of_this_kernel
 from ovl_linkd.overlay.options import LIST, PATH, RAW, SPELLING, Malformed, parse
 from ovl_linkd.overlay.prefixes import (
@@ -203,15 +204,15 @@ def test_the_order_of_the_links_decides_nothing_but_ties(
     assert len(once) == len(shortened(parse(text), links[::-1]).format())
 
 
-@given(situations(), st.sampled_from(["'", '"', ""]), st.booleans())
+@given(situations(), st.sampled_from(["'", '"', ""]), st.sampled_from([MOUNT2, BY_VALUE]))
 def test_a_mount_line_says_the_same_as_its_options(
-    situation: tuple[bytes, list[Prefix]], quote: str, by_value: bool
+    situation: tuple[bytes, list[Prefix]], quote: str, way: str
 ) -> None:
     """Through any quoting, the shell hands mount(8) what plan() would have handed to mount(2)."""
     text, links = situation
     assume(not names_a_short_path(text, links))
     line = b"mount -t overlay overlay -o " + in_shell(text, quote) + b" /target # kept\n"
-    rewritten = mount_line.rewrite(line, links, LIMITS, by_value=by_value)
+    rewritten = mount_line.rewrite(line, links, LIMITS, way=way)
     assert rewritten.plans[0].options == shortened(parse(text), links).format()
     words = words_of(rewritten.text)
     assert words[4:] == [b"-o", rewritten.plans[0].options, b"/target"]

@@ -1,5 +1,8 @@
-"""OPTIONS are read from standard input if they are not given. Formats: raw, the options alone;
-mount, mount(8) command lines, in which only paths in the options change.
+"""OPTIONS are read from standard input if they are not given. What is given in another format than
+raw comes out as it was, but for paths in the options of its overlay mounts.
+
+fstab and units go by configured links only, which are there early in a boot where ovl-linkd is
+enabled. They are judged, as mount lines are, by this machine's mount(8).
 
 Exit codes: 0 it fits; 1 it can't be made to fit, or a link that it needs is not ok (standard output
 stays empty); 2 malformed. --expand prints for reading: what it prints may be longer than what
@@ -12,7 +15,10 @@ from typing import TYPE_CHECKING
 
 from ovl_linkd import published
 from ovl_linkd.errors import UserError
-from ovl_linkd.formats import mount_line, mount_program, raw
+from ovl_linkd.formats import mount_program
+from ovl_linkd.formats.judging import MOUNT2
+from ovl_linkd.formats.spelling import Rewritten
+from ovl_linkd.formats.table import FORMATS, Format
 from ovl_linkd.links.link import Link, observe
 from ovl_linkd.overlay import limits
 from ovl_linkd.overlay.options import MAX_TEXT, Malformed
@@ -29,9 +35,9 @@ def arguments(parser: "ArgumentParser") -> None:
     parser.add_argument(
         "--as",
         dest="format",
-        choices=("raw", "mount"),
+        choices=tuple(FORMATS),
         default="raw",
-        help="what is given: options alone (default), or mount(8) command lines",
+        help="what is given: " + "; ".join(f"{x.name}, {x.about}" for x in FORMATS.values()),
     )
     parser.add_argument("--expand", action="store_true", help="undo it: print the long paths")
     parser.add_argument(
@@ -50,36 +56,31 @@ def run(args: "Namespace") -> int:
         raise UserError("--expand prints text, not JSON", "leave --json away", _MALFORMED)
     links = published.known(args.config).links
     prefixes = [Prefix(x.name, os.fsencode(x.target), os.fsencode(x.path)) for x in links]
+    form = FORMATS[args.format]
     text = _given(args.options)
     try:
         if args.expand:
-            text = (raw if args.format == "raw" else mount_line).expand(text, prefixes)
-            _warn_if_long(text, args.format)
+            text = form.module.expand(text, prefixes)
+            _warn_if_long(text, form)
             _print(text)
             return 0
-        rewritten, plans = _rewritten(text, prefixes, args)
+        rewritten = _rewritten(text, prefixes, form, args.when)
     except Malformed as error:
         raise UserError(error.what, error.hint, _MALFORMED) from None
-    _refuse_unless_fit(plans)
-    _refuse_unless_healthy(plans, links)
-    if not plans:
+    _refuse_unless_fit(rewritten.plans)
+    _refuse_unless_healthy(rewritten.plans, links)
+    if not rewritten.plans:
         _warn("no overlay mount was found: nothing is changed")
     if args.json:
-        _print_json(args.format, plans, rewritten)
+        _print_json(form, rewritten)
     else:
-        _print(rewritten)
+        _print(rewritten.text)
     return 0
 
 
-def _rewritten(
-    text: bytes, prefixes: list[Prefix], args: "Namespace"
-) -> tuple[bytes, tuple[Plan, ...]]:
-    of_kernel = limits.of_this_kernel()
-    if args.format == "raw":
-        plan = raw.rewrite(text, prefixes, of_kernel, args.when)
-        return plan.options, (plan,)
-    by_value = mount_program.takes_by_value()
-    return mount_line.rewrite(text, prefixes, of_kernel, args.when, by_value=by_value)
+def _rewritten(text: bytes, prefixes: list[Prefix], form: Format, when: str) -> Rewritten:
+    way = mount_program.way() if form.by_mount8 else MOUNT2
+    return form.module.rewrite(text, prefixes, limits.of_this_kernel(), when, way=way)
 
 
 def _given(argument: str | None) -> bytes:
@@ -117,9 +118,9 @@ def _refuse_unless_healthy(plans: tuple[Plan, ...], links: tuple[Link, ...]) -> 
                 raise UserError(f"link {link.name} is {seen.state}{why}", "ovl-linkd status")
 
 
-def _warn_if_long(text: bytes, form: str) -> None:
+def _warn_if_long(text: bytes, form: Format) -> None:
     most = limits.of_this_kernel().mount
-    if form == "raw" and len(text) > most:
+    if form.name == "raw" and len(text.removesuffix(b"\n")) > most:
         _warn(f"{len(text):,} bytes, mount(2) takes {most:,}: for reading, not for mounting")
 
 
@@ -132,14 +133,15 @@ def _print(text: bytes) -> None:
     sys.stdout.buffer.write(text if text.endswith(b"\n") else text + b"\n")
 
 
-def _print_json(form: str, plans: tuple[Plan, ...], rewritten: bytes) -> None:
+def _print_json(form: Format, rewritten: Rewritten) -> None:
     import json
 
     shown: dict[str, object] = {"schema_version": 1}
-    if form == "raw":
-        shown |= _shown(plans[0])
+    if form.name == "raw":
+        shown |= _shown(rewritten.plans[0])
     else:
-        shown |= {"mounts": [_shown(plan) for plan in plans], "lines": os.fsdecode(rewritten)}
+        shown["mounts"] = [_shown(plan) for plan in rewritten.plans]
+        shown["lines"] = os.fsdecode(rewritten.text)
     print(json.dumps(shown))
 
 

@@ -7,9 +7,9 @@ of a line without an error; what mounts at boot is then another overlay, or none
 import os
 
 from ovl_linkd.doctor.finding import NOTE, OK, UNKNOWN, WRONG, Finding
+from ovl_linkd.formats.fstab import MOST_IN_LINE as MOST
 
 PATH = "/etc/fstab"
-MOST = 4095
 
 
 def findings(path: str = PATH) -> list[Finding]:
@@ -33,5 +33,5 @@ def _of(path: str, number: int, line: bytes) -> Finding:
     target = os.fsdecode(fields[1]) if len(fields) > 1 else "?"
     what = f"{path}:{number}: {len(line):,} bytes, of which systemd's generator reads {MOST:,}"
     why = f"at boot {target} is mounted from what is left of the line, or not at all"
-    mend = "write a .mount unit instead, or shorten the options: ovl-linkd rewrite OPTIONS"
+    mend = "write a .mount unit instead, or shorten the line: ovl-linkd rewrite --as fstab"
     return Finding(WRONG, what, why, mend)

@@ -4,9 +4,9 @@ import os
 
 from ovl_linkd.doctor.finding import NOTE, OK, UNKNOWN, Finding
 from ovl_linkd.formats import mount_program
+from ovl_linkd.formats.mount_program import HELPERS
 from ovl_linkd.overlay import probes
 
-HELPERS = ("/sbin/mount.overlay", "/usr/sbin/mount.overlay")
 _ADMIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 

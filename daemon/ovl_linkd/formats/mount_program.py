@@ -1,5 +1,29 @@
 """The mount(8) of this machine: how it hands options to the kernel."""
 
+from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2
+
+#: where mount(8) looks for the helper of an overlay
+HELPERS = ("/sbin/mount.overlay", "/usr/sbin/mount.overlay")
+_MARK = b"ovl-linkd"
+
+
+def way() -> str:
+    """Return how options go on from here: HELPER, BY_VALUE or MOUNT2."""
+    if has_helper():
+        return HELPER
+    return BY_VALUE if takes_by_value() else MOUNT2
+
+
+def has_helper() -> bool:
+    """Whether the mount.overlay that mount(8) finds is ours: another may take less."""
+    for path in HELPERS:
+        try:
+            with open(path, "rb") as file:
+                return _MARK in file.read(4096)
+        except OSError:
+            continue
+    return False
+
 
 def takes_by_value() -> bool:
     """Whether this machine's mount(8) hands options over by fsconfig(2), 255 bytes a value.

@@ -2,16 +2,35 @@
 
 from collections.abc import Sequence
 
+from ovl_linkd.formats.judging import MOUNT2
+from ovl_linkd.formats.spelling import Rewritten
 from ovl_linkd.overlay import shorten
 from ovl_linkd.overlay.limits import Limits
-from ovl_linkd.overlay.shorten import Plan, Prefix
+from ovl_linkd.overlay.shorten import Prefix
 
 
-def rewrite(text: bytes, prefixes: Sequence[Prefix], limits: Limits, when: str) -> Plan:
-    """Decide about the options TEXT. Raises Malformed."""
-    return shorten.plan(text.removesuffix(b"\n"), prefixes, limits, when)
+def rewrite(
+    text: bytes,
+    prefixes: Sequence[Prefix],
+    limits: Limits,
+    when: str = shorten.ALWAYS,
+    *,
+    farm: Sequence[Prefix] = (),
+    way: str = MOUNT2,
+) -> Rewritten:
+    """Decide about the options TEXT; there is one plan. Raises Malformed.
+
+    Nothing is known of who will mount, so that mount(2) counts, whatever the WAY of mount(8) is.
+    """
+    del way
+    plan = shorten.plan(text.removesuffix(b"\n"), prefixes, limits, when, farm=farm)
+    return Rewritten(plan.options + _end(text) if plan.fits else b"", (plan,))
 
 
 def expand(text: bytes, prefixes: Sequence[Prefix]) -> bytes:
     """Return the options TEXT by the long names. Raises Malformed."""
-    return shorten.expand(text.removesuffix(b"\n"), prefixes)
+    return shorten.expand(text.removesuffix(b"\n"), prefixes) + _end(text)
+
+
+def _end(text: bytes) -> bytes:
+    return b"\n" if text.endswith(b"\n") else b""

@@ -1,0 +1,55 @@
+"""The formats there are: one table for the command, the Python API, completions and the manual."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple, Protocol, cast
+
+from ovl_linkd.formats.spelling import Rewritten
+from ovl_linkd.overlay.limits import Limits
+from ovl_linkd.overlay.shorten import Prefix
+
+
+class Module(Protocol):
+    """What the module of a format offers."""
+
+    def rewrite(
+        self,
+        text: bytes,
+        prefixes: Sequence[Prefix],
+        limits: Limits,
+        when: str = ...,
+        *,
+        farm: Sequence[Prefix] = ...,
+        way: str = ...,
+    ) -> Rewritten:
+        """Shorten the overlay mounts in TEXT. Raises Malformed."""
+
+    def expand(self, text: bytes, prefixes: Sequence[Prefix]) -> bytes:
+        """Return TEXT by the long names. Raises Malformed."""
+
+
+class Format(NamedTuple):
+    """``about``: what is given, in a few words. ``by_mount8``: mount(8) is who reads it.
+    ``durable``: it outlives a boot, so that no short name of a farm may stand in it."""
+
+    name: str
+    about: str
+    by_mount8: bool
+    durable: bool
+    module_name: str
+
+    @property
+    def module(self) -> Module:
+        """The code of this format, imported when it is first used."""
+        return cast("Module", import_module(f"ovl_linkd.formats.{self.module_name}"))
+
+
+FORMATS = {
+    each.name: each
+    for each in (
+        Format("raw", "the options alone", False, False, "raw"),
+        Format("mount", "mount(8) command lines", True, False, "mount_line"),
+        Format("fstab", "lines of fstab", True, True, "fstab"),
+        Format("unit", "a .mount unit of systemd", True, True, "mount_unit"),
+    )
+}

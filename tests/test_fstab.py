@@ -1,0 +1,148 @@
+"""Lines of fstab: paths change, all else stays, and what would be cut at boot is not written."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ovl_linkd.formats import fstab
+from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2
+from ovl_linkd.overlay.limits import of_this_kernel
+from ovl_linkd.overlay.options import Malformed
+from ovl_linkd.overlay.shorten import Prefix
+
+STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+LINKS = [
+    Prefix("ctrdl", STORE, b"/run/ctrdl"),
+    Prefix("odd", b"/srv/a place\t\\/of:its,own", b"/o"),
+]
+LIMITS = of_this_kernel(4096)
+
+
+def rewritten(text: bytes, way: str = MOUNT2) -> bytes:
+    """STORE is spelt as an @ in these lines."""
+    return fstab.rewrite(text.replace(b"@", STORE), LINKS, LIMITS, way=way).text
+
+
+def layers(count: int, root: bytes) -> bytes:
+    return b":".join(b"%b/%d/fs" % (root, 100 + at) for at in range(count))
+
+
+def test_comments_columns_and_other_lines_stay() -> None:
+    text = (
+        b"# overlay /old overlay lowerdir=@/1 0 0\n"
+        b"\n"
+        b"UUID=0a3407de  /       ext4     errors=remount-ro  0  1\n"
+        b"\t overlay\t /merged   overlay\tlowerdir=@/2:@/1,upperdir=@/3\t0   0  # ours\n"
+        b"overlay /@ ext4 lowerdir=@/1 0 0\n"
+        b"overlay /last overlay noauto,lowerdir=@/1"
+    )
+    result = fstab.rewrite(text.replace(b"@", STORE), LINKS, LIMITS)
+    expected = text.replace(b"@", STORE).split(b"\n")
+    for at in (3, 5):
+        expected[at] = expected[at].replace(STORE, b"/run/ctrdl")
+    assert result.text == b"\n".join(expected)
+    assert [plan.layers for plan in result.plans] == [2, 1]
+    assert fstab.expand(result.text, LINKS) == text.replace(b"@", STORE)
+
+
+@pytest.mark.parametrize(
+    ("field", "short"),
+    [
+        (rb"lowerdir=/a\040b:@/1", rb"lowerdir=/a\040b:/run/ctrdl/1"),
+        (rb"lowerdir=@/a\040b\134:c", rb"lowerdir=/run/ctrdl/a\040b\134:c"),
+        # As libmount reads it: what is no octal escape is two letters.
+        (rb"lowerdir=@/\9\04\:c", rb"lowerdir=/run/ctrdl/\9\04\:c"),
+        (
+            rb"lowerdir=/srv/a\040place\011\134\134/of\134:its\134,own/1",
+            rb"lowerdir=/o/1",
+        ),
+        (rb"lowerdir=/\166ar" + STORE[4:] + b"/1", rb"lowerdir=/run/ctrdl/1"),
+        (b"lowerdir=@/\xff\xfe", b"lowerdir=/run/ctrdl/\xff\xfe"),
+    ],
+)
+def test_octal_escapes_are_undone_and_made(field: bytes, short: bytes) -> None:
+    assert rewritten(b"o /t overlay " + field) == b"o /t overlay " + short
+
+
+def test_expanded_paths_are_escaped_as_both_readers_undo_it() -> None:
+    r"""getmntent(3) knows only ``\040``, ``\011``, ``\012`` and ``\134``."""
+    assert (
+        fstab.expand(b"o /t overlay lowerdir=/o/1 0 0\n", LINKS)
+        == rb"o /t overlay lowerdir=/srv/a\040place\011\134\134/of\134:its\134,own/1 0 0" + b"\n"
+    )
+
+
+@pytest.mark.needs("findmnt")
+def test_libmount_reads_what_was_planned(tmp_path: Path) -> None:
+    file = tmp_path / "fstab"
+    line = rb"o /t\040t overlay lowerdir=/srv/a\040place\011\134\134/of\134:its\134,own/1:/b\040c"
+    result = fstab.rewrite(line + b" 0 0\n", LINKS, LIMITS)
+    for text, options in (
+        (result.text, result.plans[0].options),
+        (fstab.expand(result.text, LINKS), b"lowerdir=/srv/a place\t\\\\/of\\:its\\,own/1:/b c"),
+    ):
+        file.write_bytes(text)
+        command = ["findmnt", "--tab-file", str(file), "--json", "--output", "OPTIONS"]
+        read = subprocess.run(command, capture_output=True, check=True).stdout
+        assert json.loads(read)["filesystems"][0]["options"].encode() == options
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"overlay /t overlay", "an overlay without options"),
+        (b"overlay /t overlay lowerdir=/a b:/c 0 0", r"b:/c stands where a number belongs"),
+        (b"overlay /t overlay lowerdir=/a 0 zero", r"zero stands where a number belongs"),
+        (b"overlay /t overlay lowerdir=/a:::/b 0 0", "3 colons"),
+        (rb"overlay /t overlay lowerdir=/a\134 0 0", "lone backslash"),
+        (rb"overlay /t overlay lowerdir=/a\000 0 0", "NUL"),
+        (b"overlay /t overlay lowerdir= 0 0", "lowerdir= is empty"),
+    ],
+)
+def test_a_malformed_line_is_reported_with_its_number(line: bytes, says: str) -> None:
+    for call in (
+        lambda text: fstab.rewrite(text, LINKS, LIMITS),
+        lambda text: fstab.expand(text, LINKS),
+    ):
+        with pytest.raises(Malformed, match=f"^line 3: .*{says}") as caught:
+            call(b"# first\n\n" + line + b"\n")
+        assert caught.value.hint
+
+
+def test_a_line_that_the_boot_would_cut_is_refused_though_mount_2_takes_its_options() -> None:
+    """systemd's generator reads 4,095 bytes of a line: a last layer lost its end."""
+    line = b"overlay /merged overlay noauto,nofail,x-systemd.automount,lowerdir=%b 0 0\n"
+    most = (4095 - len(line % b"") + 1 + 1) // (len(b"/run/ctrdl/100/fs") + 1)
+    kept = fstab.rewrite(line % layers(most, STORE), LINKS, LIMITS)
+    assert kept.text == line % layers(most, b"/run/ctrdl")
+    assert 4078 <= len(kept.text) - 1 <= 4095
+    result = fstab.rewrite(b"# x\n" + line % layers(most + 1, STORE), LINKS, LIMITS)
+    assert result.text == b""
+    (plan,) = result.plans
+    assert (plan.fits, plan.options, plan.limit_of) == (False, b"", "a line of fstab")
+    assert plan.after <= 4095 + 18
+    assert plan.reason is not None
+    assert "line 2" in plan.reason
+    assert ".mount unit" in str(plan.remedy)
+
+
+def test_what_needs_mount_2_is_refused_where_mount_goes_by_value() -> None:
+    """No line of fstab can set LIBMOUNT_FORCE_MOUNT2 for the mount(8) of the boot."""
+    line = b"overlay /t overlay lowerdir=%b 0 0\n"
+    assert rewritten(line % layers(14, STORE), BY_VALUE) == line % layers(14, b"/run/ctrdl")
+    result = fstab.rewrite(line % layers(15, STORE), LINKS, LIMITS, way=BY_VALUE)
+    assert result.text == b""
+    (plan,) = result.plans
+    assert (plan.after, plan.limit, plan.limit_of) == (269, 255, "fsconfig(2)")
+    assert "mount.overlay" in str(plan.remedy)
+    for way in (MOUNT2, HELPER):
+        assert rewritten(line % layers(15, STORE), way) == line % layers(15, b"/run/ctrdl")
+
+
+def test_with_the_helper_only_the_line_counts() -> None:
+    line = b"o /t overlay lowerdir=" + layers(220, b"/srv/l") + b" 0 0\n"
+    assert len(line) < 4095
+    assert rewritten(line, HELPER) == line
+    assert rewritten(line + b"o /t overlay lowerdir=" + layers(400, b"/srv/l"), HELPER) == b""
