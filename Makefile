@@ -425,6 +425,9 @@ bench: setup-bench  ## the promised speeds, as ratios to a C loop, to mount(2), 
 	$(FUNCTIONS)
 	as_root $(VENV)/bin/python -m tests.bench $(ARGS)
 
-soak: setup-test  ## the property tests alone, with 10,000 examples each; some ten minutes
+soak: setup-test  ## faults and properties in their long form; says what runs and how long it takes
 	$(FUNCTIONS)
+	echo "soak: 1. faults: a death at every system call, 10 minutes"
+	as_root env SOAK=true $(VENV)/bin/python -m pytest --durations=0 tests/faults $(ARGS)
+	echo "soak: 2. the property tests with 10,000 examples each, 10 minutes"
 	as_root $(VENV)/bin/python -m pytest -m hypothesis --hypothesis-profile=soak $(ARGS)

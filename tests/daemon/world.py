@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import pytest
 
@@ -123,6 +123,18 @@ def command(
     )
 
 
+class Process(Protocol):
+    """What is asked of a daemon's process."""
+
+    pid: int
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
 class Daemon:
     """A running daemon of its own in DIRECTORY, configured by write() or by the text given."""
 
@@ -133,7 +145,7 @@ class Daemon:
         self._log = directory / "log"
         self._environment = environment or {}
         self._said = 0  # bytes of the log that were looked at
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     # -- configuration and life ---------------------------------------------------------------
 
@@ -171,6 +183,12 @@ class Daemon:
         self._start([*PYTHON, "-m", "ovl_linkd", "run"])
 
     def _start(self, words: list[str]) -> None:
+        if not self._launch(words):
+            self.kill()
+            pytest.fail(f"the daemon never said READY=1; its log:\n{self.log()}")
+
+    def _launch(self, words: list[str]) -> bool:
+        """Run WORDS; whether it said READY=1."""
         name = self.directory / "notify"
         name.unlink(missing_ok=True)
         with (
@@ -184,27 +202,25 @@ class Daemon:
                 "NOTIFY_SOCKET": str(name),
                 "JOURNAL_STREAM": f"{stream.st_dev}:{stream.st_ino}",
             }
-            self._process = subprocess.Popen(
-                words,
-                env=environment | self._environment,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-            )
-            self._wait_for_ready(notify)
+            self._process = self._spawn(words, environment | self._environment, log)
+            return self._ready(notify)
 
-    def _wait_for_ready(self, notify: socket.socket) -> None:
-        assert self._process
-        end = os.pidfd_open(self._process.pid)
+    def _spawn(self, words: list[str], environment: dict[str, str], log: IO[bytes]) -> Process:
+        """The process that runs WORDS, its standard error led to LOG."""
+        return subprocess.Popen(
+            words, env=environment, cwd="/", stdin=subprocess.DEVNULL, stderr=log
+        )
+
+    def _ready(self, notify: socket.socket) -> bool:
+        """Wait for READY=1 at NOTIFY; whether it came. It doesn't from a process that ended."""
+        end = os.pidfd_open(self.pid)
         try:
             while True:
                 readable, _, _ = select.select([notify.fileno(), end], [], [], PATIENCE)
-                if notify.fileno() in readable:
-                    if b"READY=1" in notify.recv(4096).split(b"\n"):
-                        return
-                    continue
-                self.kill()
-                pytest.fail(f"the daemon never said READY=1; its log:\n{self.log()}")
+                if notify.fileno() not in readable:
+                    return False
+                if b"READY=1" in notify.recv(4096).split(b"\n"):
+                    return True
         finally:
             os.close(end)
 

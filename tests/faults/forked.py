@@ -1,0 +1,81 @@
+"""A daemon whose every system call can be made to fail, or to be its last one."""
+
+import os
+import signal
+from importlib import import_module
+from pathlib import Path
+from typing import IO
+
+from ovl_linkd import cli, client
+from tests.daemon.world import PATIENCE, Daemon, Process
+from tests.faults.supervised import Policy, Supervised, go_on
+
+# What the daemon, and the process that reads its configuration, import when they need it: here, so
+# that the fork has it all.
+for _name in (
+    *("argparse", "difflib", "encodings.ascii", "encodings.utf_8_sig", "jsonschema", "yaml"),
+    *(f"ovl_linkd.commands.{name}" for name in ("repair", "run", "tmpfiles")),
+    *(f"ovl_linkd.config.{name}" for name in ("paths", "rules", "yaml_tree")),
+    "ovl_linkd.service.loop",
+):
+    import_module(_name)
+
+
+class Forked(Daemon):
+    """A daemon of the standard configuration, forked from the test process.
+
+    ``policy`` rules over its system calls, and may be changed while it runs; None, at the start,
+    asks nobody, which is quicker.
+    """
+
+    def __init__(self, directory: Path, policy: Policy | None = go_on) -> None:
+        super().__init__(directory)
+        self.socket = "/run/ovl-linkd/control.sock"
+        self._policy = policy
+
+    def rule(self, policy: Policy | None) -> None:
+        """Ask POLICY from now on."""
+        self._policy = policy
+        if isinstance(self._process, Supervised):
+            self._process.policy = policy
+
+    def begin(self) -> bool:
+        """Start; whether it came as far as READY=1."""
+        return self._launch(["run"])
+
+    def start_by_default(self) -> None:
+        """Start; return when it says READY=1."""
+        self._start(["run"])
+
+    @property
+    def dead(self) -> bool:
+        """Whether it has ended, though nobody may have asked why yet."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return self.running and os.waitid(os.P_PID, self.pid, options) is not None
+
+    def settled(self) -> bool:
+        """Whether it answers a call, after all that it had to do before; False if it died."""
+        try:
+            self.call("Status")
+        except (client.NotRunning, client.NoAnswer):
+            return False
+        return True
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    def end(self) -> int:
+        """Wait for its end; the exit code."""
+        assert self._process
+        code = self._process.wait(PATIENCE)
+        self._process = None
+        return code
+
+    def _spawn(self, words: list[str], environment: dict[str, str], log: IO[bytes]) -> Process:
+        def main() -> int:
+            os.environ.clear()
+            os.environ.update(environment)
+            return cli.main(words)
+
+        return Supervised(main, log.name, self._policy)

@@ -1,0 +1,214 @@
+"""Killed before each system call in turn, of whatever it does; the next start makes it good.
+
+`make test` counts the calls that may leave something behind, `make soak` every call.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ovl_linkd import cli, config_files
+from ovl_linkd.commands import tmpfiles
+from ovl_linkd.config import load
+from tests.daemon.world import wait_until
+from tests.faults.forked import Forked
+from tests.faults.scene import Scene
+from tests.faults.supervised import KILL, Call, Supervised, go_on
+from tests.soak import SOAK
+
+pytestmark = pytest.mark.needs("root")
+
+MOST = 5000  # calls; more is no end
+
+
+class Death:
+    """The policy that kills the program before its call number ``at``: ``call``, if it got there.
+
+    Counted are the calls that may leave something behind; with SOAK all of them.
+    """
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+        self.call: Call | None = None
+
+    def __call__(self, call: Call) -> int | None:
+        if self.call or not (SOAK or call.changes):
+            return None
+        if self._left == 0:
+            self.call = call
+            return KILL
+        self._left -= 1
+        return None
+
+
+def deaths() -> Iterator[Death]:
+    """One for each call, until one is not met any more."""
+    for number in range(MOST):
+        death = Death(number)
+        yield death
+        if death.call is None:
+            assert number > 3, "hardly a call was made"
+            return
+    pytest.fail(f"{MOST} calls were not the end")
+
+
+@contextmanager
+def told(death: Death) -> Iterator[None]:
+    """Say of an assertion that fails at which call it was."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"after a death at {death.call}: {error}") from error
+
+
+class Stage(NamedTuple):
+    """A scene, and the daemon that is to die in it."""
+
+    scene: Scene
+    daemon: Forked
+
+    def die(self, death: Death, act: Callable[[], None], done: Callable[[], bool]) -> None:
+        """Let the running daemon die of what it does after ACT, or until that is DONE."""
+        with self.daemon.frozen():
+            act()
+            self.daemon.rule(death)
+        wait_until(lambda: self.daemon.dead or done(), f"done, or dead at {death.call}")
+        assert self.daemon.settled() or death.call
+        self.daemon.kill()
+
+    def recover(self) -> None:
+        """Start after a death, and see that nothing of it is left."""
+        self.daemon.rule(None)
+        self.daemon.start_by_default()
+        self.scene.check()
+        self.daemon.stop()
+        self.scene.check()
+
+
+@contextmanager
+def staged(scratch: Path, death: Death) -> Iterator[Stage]:
+    """A stage of its own for one DEATH; afterwards all of it is taken away."""
+    directory = scratch / "d"
+    directory.mkdir(exist_ok=True)
+    stage = Stage(Scene(scratch / "s"), Forked(directory))
+    try:
+        with told(death):
+            yield stage
+    finally:
+        stage.daemon.kill()
+        stage.scene.remove()
+
+
+def test_at_each_call_of_a_start(scratch: Path) -> None:
+    for death in deaths():
+        with staged(scratch, death) as stage:
+            stage.daemon.rule(death)
+            assert stage.daemon.begin() or death.call, stage.daemon.log()
+            stage.daemon.kill()
+            stage.recover()
+
+
+def test_a_start_runs_no_other_program(scratch: Path) -> None:
+    """A library ran ldconfig, or a compiler, to learn the name of the C library."""
+    calls: list[str] = []
+    with staged(scratch, Death(MOST)) as stage:
+        stage.daemon.rule(lambda call: calls.append(call.name))
+        stage.daemon.start_by_default()
+        stage.daemon.stop()
+    assert "inotify_add_watch" in calls
+    assert "execve" not in calls
+
+
+def test_at_each_call_of_a_repair(scratch: Path) -> None:
+    names = ("missing", "wrong", "parentless")
+    for death in deaths():
+        with staged(scratch, death) as stage:
+            scene = stage.scene
+            stage.daemon.start_by_default()
+
+            def act(scene: Scene = scene) -> None:
+                scene.links["missing"].unlink()
+                scene.wrong("wrong")
+                shutil.rmtree(scene.links["parentless"].parent)
+
+            stage.die(death, act, lambda scene=scene: scene.right(*names))  # type: ignore[misc]
+            stage.recover()
+
+
+def test_at_each_call_of_a_reload(scratch: Path) -> None:
+    for death in deaths():
+        with staged(scratch, death) as stage:
+            scene, daemon = stage
+            daemon.start_by_default()
+
+            def act(scene: Scene = scene, daemon: Forked = daemon) -> None:
+                scene.change()
+                os.kill(daemon.pid, signal.SIGHUP)
+
+            stage.die(death, act, lambda scene=scene: scene.right("new"))  # type: ignore[misc]
+            stage.recover()
+
+
+def test_at_each_call_of_a_stop(scratch: Path) -> None:
+    for death in deaths():
+        with staged(scratch, death) as stage:
+            daemon = stage.daemon
+            daemon.start_by_default()
+            daemon.rule(death)
+            daemon.terminate()
+            assert daemon.end() == (-signal.SIGKILL if death.call else 0)
+            stage.scene.check()
+            stage.recover()
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+def test_at_each_call_of_an_offline_repair(scratch: Path) -> None:
+    """By hand, while the daemon is down; and again, by the daemon."""
+
+    def repair() -> int:
+        return cli.main(["repair", "--offline"])
+
+    for death in deaths():
+        with staged(scratch, death) as stage:
+            code = Supervised(repair, str(scratch / "log"), death).wait()
+            assert code == (-signal.SIGKILL if death.call else 1), "1, since some are blocked"
+            stage.recover()
+
+
+@pytest.mark.parametrize("before", [None, f"{tmpfiles.MARK}\nL /run/old - - - - /old\n"])
+def test_at_each_call_of_writing_what_the_next_boot_makes(
+    scratch: Path, before: str | None
+) -> None:
+    """A boot must find the old lines or the new ones, whole."""
+    written = f"{tmpfiles.MARK}\n{tmpfiles.lines(load(None, ()).links)}"
+    directory = scratch / "tmpfiles.d"
+    path = directory / tmpfiles.NAME
+
+    def write() -> int:
+        vars(tmpfiles).update(DIRECTORY=str(directory), PACKAGED=())
+        vars(config_files).update(ROOTS=())  # the packaged default is what counts
+        return cli.main(["tmpfiles", "--write"])
+
+    for death in deaths():
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        decoy = directory / f"{tmpfiles.NAME}.new2"
+        decoy.write_text("somebody's")
+        if before:
+            path.write_text(before)
+        Supervised(write, str(scratch / "log"), death).wait()
+        with told(death):
+            left = path.read_text() if path.exists() else None
+            assert left in (before, written)
+            assert Supervised(write, str(scratch / "log"), go_on).wait() == 0
+            assert path.read_text() == written
+            assert sorted(os.listdir(directory)) == [path.name, decoy.name]
+            assert decoy.read_text() == "somebody's"
