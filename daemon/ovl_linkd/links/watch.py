@@ -6,12 +6,14 @@ event on the directory itself. So every directory on the way is watched for the 
 and the mount table is polled (proc_pid_mountinfo(5)) for what inotify never tells.
 """
 
+import ctypes
 import errno
 import os
 import select
 from collections.abc import Iterable
 from functools import partial
 
+import inotify_simple
 from inotify_simple import INotify, flags, parse_events
 
 from ovl_linkd.links.walk import walk
@@ -24,6 +26,9 @@ _GONE = _ITSELF | int(flags.IGNORED | flags.UNMOUNT)
 _IGNORED = int(flags.IGNORED)
 _OVERFLOW = int(flags.Q_OVERFLOW)
 _READ_SIZE = 65_536  # bytes: some 1,500 events, so that a storm is answered while it still blows
+
+# It would ask ldconfig for the C library's name, and a compiler if that can't be run (ctypes.util).
+vars(inotify_simple).update(_libc=ctypes.CDLL(None, use_errno=True))
 
 _Identity = tuple[int, int] | None  # device and inode
 
