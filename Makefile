@@ -194,6 +194,7 @@ setup-test: setup  ## and what the tests need
 	command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
 	command -v debootstrap >/dev/null || missing+=(debootstrap)
 	command -v runc >/dev/null || missing+=(runc)
+	[[ -e /usr/include/stdio.h ]] && command -v cc >/dev/null || missing+=(gcc libc6-dev)
 	need "$${missing[@]}"
 	unpack build/containerd containerd docker-registry busybox-static
 	if (( EUID == 0 )) || command -v sudo >/dev/null; then
@@ -201,12 +202,15 @@ setup-test: setup  ## and what the tests need
 	fi
 	[[ ! -e $(VENV)/setup-test ]] || exit 0
 	echo "setup: adding what the tests need to $(VENV)"
-	$(VENV)/bin/python -m pip install -qq --editable '.[docs,test]'
+	$(VENV)/bin/python -m pip install -qq --editable '.[bench,docs,test]'
 	touch $(VENV)/setup-test
 
-setup-bench: setup-test  ## and what the benchmarks need: a C compiler for the loop to compare with
+setup-bench: setup-test  ## and what the benchmarks need: Debian's packages to compare with
 	$(FUNCTIONS)
-	[[ -e /usr/include/stdio.h ]] && command -v cc >/dev/null || need gcc libc6-dev
+	for peer in incron "inotify-tools libinotifytools0" python3-watchdog; do
+	    unpack "build/peers/$${peer%% *}" $$peer ||
+	        echo "setup: going on without $${peer%% *} to compare with" >&2
+	done
 
 docs: setup-test  ## bring the generated parts of the manual pages up to date
 	$(VENV)/bin/python docs/generate.py
@@ -421,9 +425,15 @@ test: setup-test  ## every test, as root, in a mount namespace of their own; CI=
 lint: setup-test  ## only the tests of the source itself: ruff, mypy, import directions
 	$(VENV)/bin/python -m pytest -q tests/test_house.py $(ARGS)
 
-bench: setup-bench  ## the promised speeds, as ratios to a C loop, to mount(2), to bare Python
+bench: setup-bench  ## everything measured side by side; docs/benchmarks.md is made of it
 	$(FUNCTIONS)
-	as_root $(VENV)/bin/python -m tests.bench $(ARGS)
+	# Only what measures is root: the figures and the page belong to the owner of the checkout.
+	mkdir -p build
+	touch build/bench.json
+	code=0
+	as_root $(VENV)/bin/python -m tests.bench $(ARGS) || code=$$?
+	(( code > 2 )) || $(VENV)/bin/python -m tests.bench.page
+	exit $$code
 
 soak: setup-test  ## faults and properties in their long form; says what runs and how long it takes
 	$(FUNCTIONS)

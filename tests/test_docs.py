@@ -97,6 +97,14 @@ def test_every_state_is_explained() -> None:
     assert states >= set(re.findall(r"\| `(\w+)` \|", table)) != set()
 
 
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", "docs/benchmarks.md"])
+def test_what_a_page_links_to_is_there(page: str) -> None:
+    """A picture was renamed, and the README showed a hole where it had been."""
+    text = (TOP / page).read_text()
+    there = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
+    assert [target for target in there if not (TOP / page).parent.joinpath(target).exists()] == []
+
+
 # --- the pages can be read ---------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ovl_linkd.overlay import mounting
 from tests.bench import world
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, sample
 
 SECONDS = 10.0  # well below the interval between two resyncs
 MOUNTS = 500
@@ -16,27 +16,36 @@ MOST_MEMORY = 26.0  # budgets: MiB,
 MOST_PROCESSOR = 2.0  # percent
 
 
-def at_rest() -> Iterator[Figure]:
+def measure(effort: float) -> Iterator[Figure]:
+    """First alone, then beside mounts."""
+    yield from _at_rest(max(0.5, SECONDS * effort))
+    yield from _beside_mounts(max(0.5, SECONDS * effort), max(20, round(MOUNTS * effort)))
+
+
+def _at_rest(seconds: float) -> Iterator[Figure]:
     """The standard daemon, and nothing happens."""
     with world.daemon() as (daemon, _):
         daemon.settle()
         wakeups, used = daemon.wakeups(), daemon.cpu()
-        time.sleep(SECONDS)
+        time.sleep(seconds)
         wakeups, used = daemon.wakeups() - wakeups, daemon.cpu() - used
         proportional, resident = daemon.memory()
-    yield Figure(f"idle: wake-ups in {SECONDS:g} s", wakeups, "", budget=0)
-    yield Figure("idle: processor", used * 1e6, "µs")
+    command = "/proc/PID/status, smaps_rollup; clock_getcpuclockid(3)"
+    what = f"idle for {seconds:g} s"
+    yield Figure(f"{what}: wake-ups", sample(wakeups), "", budget=0, command=command)
+    yield Figure(f"{what}: processor", sample(used * 1e6), "µs", command=command)
     note = f"RSS {resident:.1f} MiB"
-    yield Figure("idle: PSS", proportional, "MiB", budget=MOST_MEMORY, note=note)
+    pss = sample(proportional)
+    yield Figure(f"{what}: PSS", pss, "MiB", budget=MOST_MEMORY, note=note, command=command)
 
 
-def beside_mounts() -> Iterator[Figure]:
-    """The standard daemon among 500 overlay mounts, while others come and go."""
+def _beside_mounts(seconds: float, mounts: int) -> Iterator[Figure]:
+    """The standard daemon among many overlay mounts, while others come and go."""
     layers = world.fresh("layers")
     for name in ("lower", "below"):
         (layers / name).mkdir()
     options = f"lowerdir={layers}/lower:{layers}/below".encode()
-    points = [layers / str(number) for number in range(MOUNTS)]
+    points = [layers / str(number) for number in range(mounts)]
     for point in points:
         point.mkdir()
         mounting.mount_overlay("bench", str(point), options)
@@ -44,27 +53,30 @@ def beside_mounts() -> Iterator[Figure]:
         with world.daemon() as (daemon, _):
             daemon.settle()
             used, wakeups, began = daemon.cpu(), daemon.wakeups(), time.monotonic()
-            made = _mount_and_unmount(layers, options)
+            made = _mount_and_unmount(layers, options, seconds)
             spent = time.monotonic() - began
             used, wakeups = daemon.cpu() - used, daemon.wakeups() - wakeups
             proportional, resident = daemon.memory()
     finally:
         for point in points:
             mounting.umount(str(point))
-    what = f"{MOUNTS} overlays, {made / spent:.0f} mounts/s"
+    what = f"among {mounts} overlays, {made / spent:.0f} more a second"
+    command = "mount(2) and umount2(2), in turn"
     note = f"{wakeups / spent:.0f} wake-ups a second"
-    percent = 100 * used / spent
-    yield Figure(f"{what}: processor", percent, "%", budget=MOST_PROCESSOR, note=note)
+    percent = sample(100 * used / spent)
+    budget = MOST_PROCESSOR
+    yield Figure(f"{what}: processor", percent, "%", budget=budget, note=note, command=command)
     note = f"RSS {resident:.1f} MiB"
-    yield Figure(f"{what}: PSS", proportional, "MiB", budget=MOST_MEMORY, note=note)
+    pss = sample(proportional)
+    yield Figure(f"{what}: PSS", pss, "MiB", budget=MOST_MEMORY, note=note, command=command)
 
 
-def _mount_and_unmount(layers: Path, options: bytes) -> int:
+def _mount_and_unmount(layers: Path, options: bytes, seconds: float) -> int:
     """Make an overlay and take it off again, RATE times a second; how many were made."""
     point = layers / "busy"
     os.makedirs(point, exist_ok=True)
     made, began = 0, time.monotonic()
-    while (elapsed := time.monotonic() - began) < SECONDS:
+    while (elapsed := time.monotonic() - began) < seconds:
         if made < elapsed * RATE:
             mounting.mount_overlay("bench", str(point), options)
             mounting.umount(str(point))

@@ -10,7 +10,7 @@ from ovl_linkd.overlay import mounting
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.shorten import Plan, Prefix, plan
 from tests.bench import world
-from tests.bench.figures import Figure, median
+from tests.bench.figures import Figure, rounds, sample
 
 LAYERS = 500
 ROUNDS = 60
@@ -21,22 +21,22 @@ _SHORTEST = Prefix("shortest", _STORE, b"/r")  # 500 layers by this one fit
 _USUAL = Prefix("usual", _STORE, b"/run/ctrdl")  # by this one, they don't: plan() says why
 
 
-def five_hundred_layers() -> Iterator[Figure]:
+def measure(effort: float) -> Iterator[Figure]:
     """Plans that work out and plans that don't, in turn with mounts of as many layers."""
     ids = [b"%d" % number for number in range(100, 100 + LAYERS)]
-    times = _in_a_root_of_its_own(lambda: _measure(ids))
-    spent = {name: median(values) * 1e6 for name, values in times.items()}
+    count = rounds(ROUNDS, effort)
+    times = _in_a_root_of_its_own(lambda: _measure(ids, count))
+    spent = {name: sample(1e6 * each for each in values) for name, values in times.items()}
     # Of both ways to mount so many layers, the quicker one: it leaves plan() less.
-    quickest = min(spent["mount relative"], spent["mount by link"])
-    beside = "mount(2)"
+    quickest = min(spent["mount relative"], spent["mount by link"], key=lambda each: each.p50)
     for what in ("fits", "refused"):
         name = f"plan() of {LAYERS} layers, {what}"
-        yield Figure(name, spent[what], "µs", beside, quickest, BUDGET)
-    yield Figure("mount(2) by /r/NNN", spent["mount by link"], "µs")
-    yield Figure("mount(2) by NNN after chdir", spent["mount relative"], "µs")
+        yield Figure(name, spent[what], "µs", "mount(2)", quickest, BUDGET, command="plan(...)")
+    for what, how in (("mount by link", "by /r/NNN"), ("mount relative", "by NNN after chdir")):
+        yield Figure(f"mount(2) {how}", spent[what], "µs", command="mount(2)")
 
 
-def _measure(ids: list[bytes]) -> dict[str, list[float]]:
+def _measure(ids: list[bytes], count: int) -> dict[str, list[float]]:
     """The seconds of each round of each. The working directory is that of the layers."""
     limits = of_this_kernel()
     given = b"lowerdir=" + b":".join(b"%b/%b" % (_STORE, each) for each in ids)
@@ -53,7 +53,7 @@ def _measure(ids: list[bytes]) -> dict[str, list[float]]:
         "refused": lambda: plan(long, [_USUAL], limits),
     }
     times: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(ROUNDS):
+    for _ in range(count):
         for name, task in tasks.items():
             began = time.perf_counter()
             task()

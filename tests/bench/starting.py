@@ -1,7 +1,6 @@
-"""How long commands take from exec to exit, and the daemon to READY."""
+"""How long commands take from exec to exit."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -9,15 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import world
-from tests.bench.figures import Figure, median
+from tests.bench.figures import Figure, rounds, sample
 
-ROUNDS = 60
+ROUNDS = 100
 BUDGET = 2.5  # times `python -I -c pass`
 BARE = "python -I -c pass"
-_OPTIONS = b"lowerdir=" + b":".join(b"%b/%d/fs" % (world.STORE.encode(), n) for n in range(128))
+_LAYERS = 128
+_LONG = "lowerdir=" + ":".join(f"{world.STORE}/{number}/fs" for number in range(_LAYERS))
 
 
-def commands() -> Iterator[Figure]:
+def measure(effort: float) -> Iterator[Figure]:
     """Commands in turn with an interpreter that does nothing, the standard daemon running."""
     script = Path(sys.executable).with_name("ovl-linkd")
     module = [sys.executable, "-m", "ovl_linkd"]
@@ -25,28 +25,30 @@ def commands() -> Iterator[Figure]:
     runs = {
         BARE: [sys.executable, "-I", "-c", "pass"],
         "ovl-linkd status --json": [*installed, "status", "--json"],
-        "python -m ovl_linkd status --json": [*module, "status", "--json"],
         "ovl-linkd status": [*installed, "status"],
-        "ovl-linkd rewrite, 128 layers": [*installed, "rewrite", os.fsdecode(_OPTIONS)],
+        f"ovl-linkd rewrite, {_LAYERS} layers": [*installed, "rewrite", _LONG],
+        "ovl-linkd check": [*installed, "check"],
+        "ovl-linkd --version": [*installed, "--version"],
     }
     with world.daemon():
-        times = _in_turn(runs)
+        times = in_turn(runs, rounds(ROUNDS, effort))
         said = _run(runs["ovl-linkd status --json"]).stdout
         slowest = _slowest_imports([*module, "status", "--json"])
     assert '"running": true' in said
-    bare = times.pop(BARE)
+    bare = sample(times.pop(BARE))
     for name, spent in times.items():
-        budget = BUDGET if name.endswith("--json") else None
-        note = slowest if budget and spent / bare > budget else ""
-        yield Figure(name, spent, "ms", BARE, bare, budget, note)
+        figure = Figure(name, sample(spent), "ms", BARE, bare, command=name)
+        if name.endswith("--json"):
+            figure = figure._replace(budget=BUDGET)
+        yield figure if figure.kept is not False else figure._replace(note=slowest)
 
 
-def _in_turn(runs: dict[str, list[str]]) -> dict[str, float]:
-    """The median milliseconds from fork to exit of each."""
+def in_turn(runs: dict[str, list[str]], count: int) -> dict[str, list[float]]:
+    """The milliseconds from fork to exit of each, COUNT times."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     environment = world.environment()
     discard = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-    for round_ in range(-3, ROUNDS):  # the first ones read files that aren't in memory yet
+    for round_ in range(-3, count):  # the first ones read files that aren't in memory yet
         for name, command in runs.items():
             began = time.perf_counter()
             child = os.posix_spawn(command[0], command, environment, file_actions=discard)
@@ -56,7 +58,7 @@ def _in_turn(runs: dict[str, list[str]]) -> dict[str, float]:
                 raise RuntimeError(f"{command} ended with {code}")
             if round_ >= 0:
                 times[name].append(spent * 1000)
-    return {name: median(values) for name, values in times.items()}
+    return times
 
 
 def _slowest_imports(command: list[str]) -> str:
@@ -73,20 +75,3 @@ def _slowest_imports(command: list[str]) -> str:
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     environment = world.environment()
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-
-
-def daemons() -> Iterator[Figure]:
-    """The daemon's start with few and with many links, none of them there yet."""
-    for count in (1, 1_000, 10_000):
-        ready, sizes = [], []
-        for _ in range(5 if count < 10_000 else 3):
-            directory = world.fresh("ours")
-            links = [(f"{directory}/{number}", world.STORE) for number in range(count)]
-            config = world.configuration("start", links)
-            with world.daemon(config) as (process, took):
-                ready.append(took * 1000)
-                sizes.append(process.memory()[0])
-        shutil.rmtree(directory)
-        what = "1 link" if count == 1 else f"{count:,} links"
-        yield Figure(f"start to READY, {what} missing", median(ready), "ms")
-        yield Figure(f"  PSS, {what}", median(sizes), "MiB")

@@ -180,6 +180,17 @@ def c_loop(directory: Path, target: str, on: int | None = None) -> Iterator[Proc
             _end(child)
 
 
+def removed(on: int | None, *arguments: object) -> list[tuple[int, ...]]:
+    """What the remover printed, run on the processor ON: lines of nanoseconds."""
+    command = [str(PLACE / "remover"), *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        pin(child.pid, on)
+        said, _ = child.communicate()
+    if child.returncode:
+        raise RuntimeError(f"the remover failed: {child.returncode}")
+    return [tuple(map(int, line.split())) for line in said.splitlines()]
+
+
 def _end(child: subprocess.Popen[bytes]) -> None:
     child.send_signal(signal.SIGTERM)
     try:

@@ -57,6 +57,11 @@ class Machine:
         """Whether it has been booted."""
         return self._leader != 0
 
+    @property
+    def pid(self) -> int:
+        """Its process 1, as seen from here; 0 while it is off."""
+        return self._leader
+
     def enable(self, *units: str) -> None:
         """Enable UNITS, as an administrator would, before the boot."""
         command = ["systemctl", f"--root={self.root}", "--quiet", "enable", *units]

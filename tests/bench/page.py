@@ -1,0 +1,149 @@
+"""Makes docs/benchmarks.md and its pictures of the figures that `make bench` keeps.
+
+python -m tests.bench.page [--results FILE] [--to DIRECTORY]. Exit code 1 where a theme has not been
+measured yet: half a page would pass for a whole one.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench.figures import Figure, budget, from_json, number, quantity, verdict
+from tests.bench.themes import THEMES, Theme
+
+TOP = Path(__file__).parents[2]
+_HEAD = """\
+# Benchmarks
+
+*Made by `make bench`, which measures all of it side by side in one run; what is written here by
+hand is lost.* Medians, the middle half of the values (from p25 to p75) and p99. Times depend on the
+machine and on what else it does: the ratios to what ran beside, in turn and in the same minute, say
+more. A budget is what was promised before it was measured: the most that the ratio may be or, where
+nothing ran beside, the figure itself.
+"""
+
+
+def main() -> int:
+    """Write the page and its pictures."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.page", description=__doc__)
+    parser.add_argument("--results", type=Path, default=TOP / "build/bench.json", metavar="FILE")
+    parser.add_argument("--to", type=Path, default=TOP / "docs", metavar="DIRECTORY")
+    options = parser.parse_args()
+    results = json.loads(options.results.read_text())
+    if missing := [name for name in THEMES if name not in results["themes"]]:
+        print(f"bench: no page before these are measured, too: {', '.join(missing)}")
+        return 1
+    folder = options.to / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in _pictures(results["themes"]).items():
+        (folder / f"{name}.svg").write_text(picture)
+    (options.to / "benchmarks.md").write_text("\n".join(_page(results)))
+    print(f"bench: wrote {options.to}/benchmarks.md and the pictures in {folder}")
+    return 0
+
+
+def _figures(theme: dict[str, Any]) -> list[Figure]:
+    return [from_json(each) for each in theme["figures"]]
+
+
+def _pictures(themes: dict[str, Any]) -> dict[str, str]:
+    """The pictures by name, of those themes that have one and anything to draw."""
+    with tempfile.TemporaryDirectory(prefix="ovl-linkd-bench-") as directory:
+        os.environ["MPLCONFIGDIR"] = directory  # its cache would stay in somebody's home
+        from tests.bench.pictures import PICTURES
+
+        drawn = {name: draw for name, draw in PICTURES.items() if themes[name]["figures"]}
+        return {name: draw(_figures(themes[name])) for name, draw in drawn.items()}
+
+
+def _page(results: dict[str, Any]) -> Iterator[str]:
+    themes = results["themes"]
+    yield _HEAD
+    yield "| | |\n|---|---|"
+    days = sorted({each["taken"] for each in themes.values()})
+    load = max(each["load"] for each in themes.values())
+    facts = {**results["machine"], "Measured": f"{' to '.join(days)}, load before up to {load:g}"}
+    for name, value in facts.items():
+        yield f"| {name} | {_cell(value)} |"
+    yield ""
+    if any(each["quick"] for each in themes.values()):
+        yield "**Not for reading: made with a handful of rounds, to see that it works.**\n"
+    yield from _budgets(themes)
+    for name, theme in themes.items():
+        yield from _section(name, THEMES[name], theme)
+
+
+def _budgets(themes: dict[str, Any]) -> Iterator[str]:
+    judged = [
+        each for theme in themes.values() for each in _figures(theme) if each.kept is not None
+    ]
+    missed = [each for each in judged if not each.kept]
+    yield f"**Budgets:** {len(judged) - len(missed)} of {len(judged)} kept."
+    for each in missed:
+        yield f"- missed: {_cell(each.what)}, {_budget(each)}"
+    yield ""
+
+
+def _section(name: str, theme: Theme, measured: dict[str, Any]) -> Iterator[str]:
+    from tests.bench.pictures import PICTURES
+
+    figures = _figures(measured)
+    yield f"## {theme.title}\n\n{theme.about}\n"
+    if measured["trouble"]:
+        yield f"**Not all of it could be measured here:** {_cell(measured['trouble'])}\n"
+    if name in PICTURES and figures:
+        yield f"![{theme.title}](benchmarks/{name}.svg)\n"
+    yield "| | median | p25 to p75 | p99 | beside it | ratio | budget | |"
+    yield "|---|--:|--:|--:|---|--:|---|---|"
+    for each in figures:
+        yield f"| {' | '.join(map(_cell, _row(each)))} |"
+    yield ""
+    yield from _commands(name, figures, measured["seconds"])
+
+
+def _row(figure: Figure) -> Sequence[str]:
+    mine, beside = figure.ours, ""
+    if figure.theirs:
+        beside = f"{figure.beside}: {quantity(figure.theirs.p50, figure.unit)}"
+    return (
+        figure.what,
+        quantity(mine.p50, figure.unit),
+        f"{number(mine.p25)} to {number(mine.p75)}" if mine.rounds > 1 else "",
+        number(mine.p99) if mine.rounds >= 20 else "",
+        beside,
+        "" if figure.ratio is None else number(figure.ratio),
+        _budget(figure),
+        figure.note,
+    )
+
+
+def _budget(figure: Figure) -> str:
+    """The budget of FIGURE and what became of it; empty where there is none."""
+    said = verdict(figure)
+    return said and f"{budget(figure)}: {said.lower() if figure.kept else f'**{said}**'}"
+
+
+def _commands(name: str, figures: Sequence[Figure], seconds: int) -> Iterator[str]:
+    """What ran, to the letter; what ran for several of the figures stands there once."""
+    ran: dict[str, list[str]] = {}
+    for each in figures:
+        if each.command:
+            ran.setdefault(each.command, []).append(each.what)
+    yield "<details>"
+    yield f"<summary>What exactly ran: <code>make bench ARGS={name}</code>, {seconds} s</summary>\n"
+    for command, whats in ran.items():
+        yield f"- {'; '.join(whats)}: `{command}`"
+    yield "\n</details>\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The themes of `make bench`, in the order of the page: what each is about, and who measures it."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from tests.bench import idling, links, peers, planning, restoring, starting
+from tests.bench.figures import Figure
+
+
+class Theme(NamedTuple):
+    """``measure`` takes the effort, 1 for figures to print, less for a look whether it works."""
+
+    title: str
+    about: str
+    measure: Callable[[float], Iterator[Figure]]
+
+
+THEMES = {
+    "restoring": Theme(
+        "A removed link is back",
+        "From before unlink(2) to when the link is there again, as another processor sees it, in "
+        "turn for the daemon and for a minimal C program (inotify and symlink(2), nothing else). "
+        "With a millisecond between removals what both need is still in the processor's caches; "
+        "after 20 ms of rest it isn't.",
+        restoring.measure,
+    ),
+    "peers": Theme(
+        "Beside what people keep links with",
+        "All of them in one booted systemd, on one processor, a removed link in turn from each, "
+        "after some 0.2 s of rest. Ratios are to the C program among them.",
+        peers.measure,
+    ),
+    "links": Theme(
+        "From one link to ten thousand",
+        "The start where none of the links is there, all of them removed one right after the "
+        "other, memory after the start, and what a file that comes and goes in the same directory "
+        "costs.",
+        links.measure,
+    ),
+    "planning": Theme(
+        "Planning",
+        "plan() beside the mount(2) that its result is for.",
+        planning.measure,
+    ),
+    "starting": Theme(
+        "Commands",
+        "From exec to exit, in turn with a Python that does nothing.",
+        starting.measure,
+    ),
+    "idling": Theme(
+        "While nothing happens",
+        "The daemon with its packaged configuration, alone and on a machine full of other mounts.",
+        idling.measure,
+    ),
+}
