@@ -198,7 +198,9 @@ setup-test: setup  ## and what the tests need
 	need "$${missing[@]}"
 	unpack build/containerd containerd docker-registry busybox-static
 	if (( EUID == 0 )) || command -v sudo >/dev/null; then
-	    as_root tests/userland.sh build/debian-13
+	    as_root tests/userland.sh bookworm build/debian-12 & twelve=$$!
+	    as_root tests/userland.sh trixie build/debian-13
+	    wait "$$twelve"
 	fi
 	[[ ! -e $(VENV)/setup-test ]] || exit 0
 	echo "setup: adding what the tests need to $(VENV)"
@@ -349,8 +351,11 @@ uninstall:  ## take it off again; refused while something depends on it, unless 
 	if [[ -f $$lines && $$(head -n 1 "$$lines") == '# Written by ovl-linkd tmpfiles'* ]]; then
 	    rm "$$lines"
 	fi
-	for name in control.sock control.sock.lock metrics.prom published.json; do rm -f "$$destdir/run/ovl-linkd/$$name"; done
-	rmdir "$$destdir/run/ovl-linkd" 2>/dev/null || true
+	run=$$destdir/run/ovl-linkd
+	if [[ -d $$run ]]; then
+	    find "$$run" -mindepth 1 -maxdepth 1 ! -name 'config.yaml*' -exec rm -rf {} +
+	    rmdir --ignore-fail-on-non-empty "$$run"
+	fi
 	while IFS= read -r path; do rm -f "$$destdir$$path"; done <"$$state/manifest"
 	directories=$$(LC_ALL=C sort -r "$$state/directories")
 	rm -rf "$$state"/env "$$state"/env.* "$$state/directories" "$$state/manifest"

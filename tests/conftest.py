@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator
@@ -22,7 +23,8 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.userland import DEBIAN_13, Userland
+from ovl_linkd import __version__
+from tests.userland import DEBIAN_12, DEBIAN_13, TOP, Userland
 
 CI = os.environ.get("CI") == "true"
 ROOT = os.geteuid() == 0
@@ -98,16 +100,26 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+def _made(userland: Path) -> Path:
+    if not ROOT:
+        pytest.skip("needs root")
+    assert userland.is_dir(), f"{userland} is made by: make setup-test"
+    return userland
+
+
+@pytest.fixture(scope="session")
+def debian12() -> Path:
+    """As debian13, of the release before."""
+    return _made(DEBIAN_12)
+
+
 @pytest.fixture(scope="session")
 def debian13() -> Path:
     """The files of a small Debian 13, a layer to put others over. Skips without root.
 
     Not to be written to: every test has the same one.
     """
-    if not ROOT:
-        pytest.skip("needs root")
-    assert DEBIAN_13.is_dir(), f"{DEBIAN_13} is made by: make setup-test"
-    return DEBIAN_13
+    return _made(DEBIAN_13)
 
 
 @pytest.fixture
@@ -116,6 +128,32 @@ def userland(debian13: Path, scratch: Path) -> Userland:
     place = scratch / "debian-13"
     place.mkdir()
     return Userland(debian13, place)
+
+
+# --- the Debian package ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, built from a copy: root must leave nothing of its own in a checkout."""
+    copy = tmp_path_factory.mktemp("deb") / "checkout"
+    copy.mkdir()
+    names = ["config", "daemon", "docs", "systemd", "Makefile", "pyproject.toml"]
+    documents = [path.name for path in TOP.glob("*.md")]
+    subprocess.run(["cp", "-a", *names, *documents, "LICENSE", copy], cwd=TOP, check=True)
+    done = subprocess.run(
+        ["make", "deb"],
+        cwd=copy,
+        env={key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+        | {"SOURCE_DATE_EPOCH": "1700000000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (built,) = copy.glob("build/*.deb")
+    assert built.name == f"ovl-linkd_{__version__}_all.deb"
+    return built
 
 
 # --- a skip is never silent ------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """`make deb`: one package for two releases of Debian, whose Pythons differ.
 
-That it installs, runs and is purged under both was proven by hand with apt; what would break that
-is looked for here, in the package itself.
+tests/system/test_deb.py installs it under both; what would break that is looked for here, in the
+package itself.
 """
 
 import os
@@ -18,29 +18,6 @@ TOP = Path(__file__).parents[1]
 LIBRARY = "usr/lib/ovl-linkd"
 
 pytestmark = pytest.mark.needs("dpkg-deb", "make")
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package, built from a copy: root must leave nothing of its own in a checkout."""
-    copy = tmp_path_factory.mktemp("deb") / "checkout"
-    copy.mkdir()
-    names = ["config", "daemon", "docs", "systemd", "Makefile", "pyproject.toml"]
-    documents = [path.name for path in TOP.glob("*.md")]
-    subprocess.run(["cp", "-a", *names, *documents, "LICENSE", copy], cwd=TOP, check=True)
-    done = subprocess.run(
-        ["make", "deb"],
-        cwd=copy,
-        env={key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-        | {"SOURCE_DATE_EPOCH": "1700000000"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (built,) = copy.glob("build/*.deb")
-    assert built.name == f"ovl-linkd_{__version__}_all.deb"
-    return built
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
-"""The small Debian 13 that `make setup-test` makes, to run what the machine itself may lack.
+"""The small Debians that `make setup-test` makes, to run what the machine itself may lack.
 
-mount(8) from 2.39 on, varlinkctl, Python 3.13: the kernel is the machine's, the programs are not.
+In 13 mount(8) from 2.39 on, varlinkctl, Python 3.13; in both nothing but what Debian itself brings.
+The kernel is the machine's, the programs are not.
 """
 
 import shlex
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 TOP = Path(__file__).parents[1]
-DEBIAN_13 = TOP / "build/debian-13"
+DEBIAN_12, DEBIAN_13 = TOP / "build/debian-12", TOP / "build/debian-13"
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _SHARED = ("/proc", "/dev", "/sys", "/run", str(TOP))

@@ -1,16 +1,15 @@
 #!/bin/bash
-# userland.sh DIRECTORY: makes DIRECTORY the files of a small Debian 13, as root. Tests put a writable
-# layer over it and run in it what Debian 12 lacks: mount(8) from 2.39 on, varlinkctl, Python 3.13.
+# userland.sh RELEASE DIRECTORY: makes DIRECTORY the files of a small Debian, as root. Tests put a
+# writable layer over it, run programs in it that the machine itself lacks, or boot it.
 set -euo pipefail
 
-directory=$1 new=$1.new
-release=trixie
+release=$1 directory=$2 new=$2.new
 packages=python3,python3-jsonschema,python3-systemd,python3-yaml,systemd
 wanted="$release $packages"
 made=etc/ovl-linkd-userland
 
 mkdir -p "${directory%/*}"
-exec 9<"${directory%/*}"
+exec 9>"$directory.lock"
 flock 9
 [[ $(cat "$directory/$made" 2>/dev/null || true) != "$wanted" ]] || exit 0
 

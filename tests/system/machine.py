@@ -1,7 +1,8 @@
 """A machine to try the service on: systemd booted as PID 1 in a container, in half a second.
 
-Its root is the host's own below a writable layer that is thrown away, so that nothing but Debian's
-systemd-container is needed. What the host has enabled, its fstab and its journal are hidden.
+Its root is the host's own, or another system, below a writable layer that is thrown away, so that
+nothing but Debian's systemd-container is needed. What the host has enabled, its fstab and its
+journal are hidden.
 """
 
 import os
@@ -27,11 +28,13 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Machine:
     """One container. What is put below ``root`` is there at the boot.
 
-    ``installed`` is a tree that lies over the host's root, ``place`` an empty directory on a tmpfs.
-    ``options`` are more of them for systemd-nspawn.
+    ``installed`` is a tree that lies over the root of ``system``, the host by default; ``place`` an
+    empty directory on a tmpfs. ``options`` are more of them for systemd-nspawn.
     """
 
-    def __init__(self, installed: Path, place: Path, *options: str) -> None:
+    def __init__(
+        self, installed: Path, place: Path, *options: str, system: Path = Path("/")
+    ) -> None:
         self._place = place
         self._options = options
         self.root = place / "root"
@@ -44,7 +47,7 @@ class Machine:
             os.setxattr(upper / name, "trusted.overlay.opaque", b"y")
         for path in (place / "work", self.root):
             path.mkdir()
-        layers = f"lowerdir={installed}:/,upperdir={upper},workdir={place}/work"
+        layers = f"lowerdir={installed}:{system},upperdir={upper},workdir={place}/work"
         subprocess.run(["mount", "-t", "overlay", "-o", layers, "-", self.root], check=True)
         (self.root / "etc/fstab").write_text("")
         for directory in ("etc", "var"):
