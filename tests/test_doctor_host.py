@@ -37,7 +37,7 @@ def test_a_kernel_without_overlays_is_said_to_have_none(monkeypatch: pytest.Monk
     def unknown_file_system() -> int:
         raise OSError(errno.ENODEV, "No such device")
 
-    monkeypatch.setattr(probes, "_open_context", unknown_file_system)
+    monkeypatch.setattr(probes, "Context", unknown_file_system)
     last = kernel.findings()[-1]
     assert (last.level, last.mend) == (WRONG, "modprobe overlay")
 

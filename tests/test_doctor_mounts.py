@@ -15,7 +15,8 @@ from ovl_linkd.doctor import mounts
 from ovl_linkd.doctor.finding import MAYBE, OK, WRONG, Finding
 from ovl_linkd.machine import mountinfo
 from ovl_linkd.machine.mountinfo import Mount, Namespace
-from ovl_linkd.overlay import limits, mounting, probes
+from ovl_linkd.overlay import limits, mounting
+from ovl_linkd.overlay.context import Context
 from tests.kernel.world import (
     MOUNT_POINT,
     SHORT,
@@ -256,14 +257,11 @@ def test_as_many_bytes_as_a_page_one_by_one_are_no_finding() -> None:
 
 def mount_one_by_one(layers: Sequence[bytes]) -> None:
     """Mount by fsopen(2), lowerdir+, fsmount(2), move_mount(2)."""
-    context = probes._open_context()
-    for layer in layers:
-        assert probes._fsconfig(context, 1, b"lowerdir+", layer) == 0
-    assert probes._fsconfig(context, 6) == 0
-    mount = probes._system_call(432, context, 0, 0)
-    assert probes._system_call(429, mount, b"", -100, MOUNT_POINT, 4) == 0
-    os.close(mount)
-    os.close(context)
+    with Context() as context:
+        for layer in layers:
+            context.set_string(b"lowerdir+", layer)
+        context.create()
+        context.mount(MOUNT_POINT)
 
 
 @real

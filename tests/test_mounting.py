@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ovl_linkd
-from ovl_linkd.overlay import limits, mounting
+from ovl_linkd.overlay import diagnosis, limits, mounting
 
 SMALL_PAGE = limits.of_this_kernel(page_size=64)
 
@@ -129,14 +129,14 @@ def test_what_was_not_a_matter_of_options_is_not_explained(tmp_path: Path) -> No
     """EBUSY, ENOMEM: no look at the layers can tell their cause."""
     for number in (errno.EBUSY, errno.ENOMEM, errno.EPERM):
         error = OSError(number, os.strerror(number), str(tmp_path))
-        assert mounting.diagnose(b"lowerdir=/gone", error) is None
+        assert diagnosis.diagnose(b"lowerdir=/gone", error) is None
 
 
 def test_a_kernel_without_overlay_is_told_from_a_wrong_option(tmp_path: Path) -> None:
     """Its errno is ENODEV, "no such device", and people look for a device."""
     error = OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(tmp_path))
 
-    reason = mounting.diagnose(b"lowerdir=/a:/b", error)
+    reason = diagnosis.diagnose(b"lowerdir=/a:/b", error)
 
     assert reason == "this kernel has no overlay file system, or its module is not loaded"
 

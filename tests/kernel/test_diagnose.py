@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ovl_linkd.overlay import mounting
+from ovl_linkd.overlay import diagnosis, mounting
 from tests.kernel.world import MOUNT_POINT, in_a_private_world
 
 pytestmark = pytest.mark.needs("root")
@@ -93,7 +93,12 @@ FAILURES = {
         None,
     ),
     "one directory twice": (
-        b"lowerdir=a:a",
+        b"lowerdir=a:b:a",
+        errno.ELOOP,
+        "lower layer 1 of 3 and lower layer 3 of 3 are the same directory: a",
+    ),
+    "one layer inside another": (
+        b"lowerdir=other:other/work",
         errno.ELOOP,
         None,
     ),
@@ -112,7 +117,7 @@ def test_the_cause_is_named_where_it_can_be_known(case: str) -> None:
 
     assert caught.value.errno == number
     assert caught.value.filename == os.fsdecode(MOUNT_POINT)
-    assert mounting.diagnose(text, caught.value) == reason
+    assert diagnosis.diagnose(text, caught.value) == reason
 
 
 @pytest.mark.parametrize(("target", "number"), [("gone", errno.ENOENT), ("file", errno.ENOTDIR)])
@@ -125,7 +130,7 @@ def test_a_missing_mount_point_is_not_taken_for_a_missing_layer(target: str, num
         mounting.mount_overlay("overlay", target, b"lowerdir=a:b")
 
     assert caught.value.errno == number
-    reason = mounting.diagnose(b"lowerdir=a:b", caught.value)
+    reason = diagnosis.diagnose(b"lowerdir=a:b", caught.value)
     assert reason == f"no directory to mount on: {target}"
 
 

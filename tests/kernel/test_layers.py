@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ovl_linkd.overlay import limits, mounting, options, shorten
+from ovl_linkd.overlay import diagnosis, limits, mounting, options, shorten
 from tests.kernel.world import (
     MOUNT_POINT,
     SHORT,
@@ -82,7 +82,7 @@ def test_500_layers_are_mounted_where_names_are_short_enough() -> None:
     mounting.umount(MOUNT_POINT)
     with pytest.raises(OSError, match="Invalid argument") as caught:
         mounting.mount_overlay("overlay", MOUNT_POINT, most + b":500", limits=LIMITS)
-    reason = mounting.diagnose(most + b":500", caught.value)
+    reason = diagnosis.diagnose(most + b":500", caught.value)
     assert reason == "501 lower layers; the kernel takes 500"
 
 

@@ -27,7 +27,7 @@ SPELLING = {
 # Of these, what names lower layers.
 LOWER = frozenset((b"lowerdir", b"lowerdir+", b"datadir+"))
 
-_LSM = (
+LSM = (
     *(b"context=", b"fscontext=", b"defcontext=", b"rootcontext="),
     *(b"smackfsdef=", b"smackfsdefault=", b"smackfsfloor=", b"smackfshat="),
     *(b"smackfsroot=", b"smackfstransmute="),
@@ -111,7 +111,7 @@ def _split_plain(text: bytes) -> Iterator[bytes]:
 def _split(text: bytes) -> Iterator[bytes]:
     start = 0
     while True:
-        match = (_LSM_OPTION if text.startswith(_LSM, start) else _OPTION).match(text, start)
+        match = (_LSM_OPTION if text.startswith(LSM, start) else _OPTION).match(text, start)
         end = match.end() if match else start
         yield text[start:end]
         if end == len(text):

@@ -11,14 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ovl_linkd.overlay import mounting
-
-# <linux/mount.h>; the numbers are the same on every architecture that Debian has.
-_FSOPEN = 430
-_FSCONFIG = 431
-_FSOPEN_CLOEXEC = 1
-_SET_STRING = 1
-_SET_FD = 5
-_CMD_CREATE = 6
+from ovl_linkd.overlay.context import Context
 
 # Where a file system may be mounted to work in; what it hides is seen by no other process.
 _PLACES = ("/mnt", "/media", "/srv", "/opt", "/tmp", "/run")
@@ -124,63 +117,46 @@ def _try_all() -> Outcome:
 
 def _creates(*settings: tuple[bytes, bytes]) -> bool:
     """Whether an overlay comes into being from SETTINGS; it is never mounted anywhere."""
-    context = _open_context()
-    try:
-        for name, value in settings:
-            if _fsconfig(context, _SET_STRING, name, value) != 0:
-                return False
-        return _fsconfig(context, _CMD_CREATE) == 0
-    finally:
-        os.close(context)
+    with _context() as context:
+        try:
+            for name, value in settings:
+                context.set_string(name, value)
+            context.create()
+        except OSError:
+            return False
+    return True
 
 
 def _creates_from_descriptors() -> bool:
-    context = _open_context()
-    layers = [os.open(name, os.O_PATH | os.O_DIRECTORY) for name in ("a", "b")]
+    layers = [os.open(name, os.O_RDONLY | os.O_DIRECTORY) for name in ("a", "b")]
     try:
-        for layer in layers:
-            if _fsconfig(context, _SET_FD, b"lowerdir+", None, layer) != 0:
-                return False
-        return _fsconfig(context, _CMD_CREATE) == 0
+        with _context() as context:
+            for layer in layers:
+                context.set_directory(b"lowerdir+", layer)
+            context.create()
+    except OSError:
+        return False
     finally:
-        for descriptor in (context, *layers):
-            os.close(descriptor)
+        for layer in layers:
+            os.close(layer)
+    return True
 
 
 def _longest_value() -> int:
     """The most bytes, of a few sizes that kernels are known for, that one value may have."""
     for size in (1000, 255):
-        context = _open_context()
-        try:
-            # Slashes may be repeated at will: a path of any length to what is there.
-            if _fsconfig(context, _SET_STRING, b"upperdir", b"a" + b"/" * (size - 1)) == 0:
-                return size
-        finally:
-            os.close(context)
+        with _context() as context:
+            try:
+                # Slashes may be repeated at will: a path of any length to what is there.
+                context.set_string(b"upperdir", b"a" + b"/" * (size - 1))
+            except OSError:
+                continue
+        return size
     return 0
 
 
-def _open_context() -> int:
-    number = _system_call(_FSOPEN, b"overlay", _FSOPEN_CLOEXEC)
-    if number < 0:
-        import ctypes
-
-        error = ctypes.get_errno()
-        raise OSError(error, f"fsopen(2) of an overlay: {os.strerror(error)}")
-    return number
-
-
-def _fsconfig(
-    context: int, command: int, name: bytes | None = None, value: bytes | None = None, aux: int = 0
-) -> int:
-    return _system_call(_FSCONFIG, context, command, name, value, aux)
-
-
-def _system_call(number: int, *arguments: int | bytes | None) -> int:
-    import ctypes
-
-    # A plain int goes as 32 bits, and the rest of its register is anything.
-    words = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    return int(libc.syscall(ctypes.c_long(number), *words))
+def _context() -> Context:
+    try:
+        return Context()
+    except OSError as error:
+        raise OSError(error.errno, f"fsopen(2) of an overlay: {error.strerror}") from None

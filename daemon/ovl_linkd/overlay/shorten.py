@@ -6,7 +6,7 @@ Pure: nothing here looks at a disk, a clock or a kernel.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ovl_linkd.overlay import refusals
+from ovl_linkd.overlay import line, refusals
 from ovl_linkd.overlay.limits import Limits, capacity
 from ovl_linkd.overlay.options import LIST, LOWER, SPELLING, Options, layers_of, parse
 from ovl_linkd.overlay.prefixes import (
@@ -32,11 +32,6 @@ __all__ = [
 ALWAYS = "always"
 NEEDED = "needed"
 
-# What seq_show_option() writes as four bytes in mountinfo (include/linux/seq_file.h). A comma is
-# one of them only within a value, where it is escaped.
-_OCTAL = (b" ", b"\t", b"\n", b"\\", b"\\,")
-# Ids, mount point, type and flags of a mountinfo line stand beside the options.
-_REST_OF_LINE = 600
 # The digits of an entry of a farm that has been in use for a while: 238,328 ids.
 _FARM_ID = 3
 
@@ -109,7 +104,7 @@ def plan(
     if after > ceiling:
         prefixes = [*tables.prefixes, *farm]
         return _refused(result, refusals.of_size(short, ceiling, limit_of, prefixes, uses, farm))
-    if _line_in_mountinfo(text, limits.mountinfo) > limits.mountinfo:
+    if line.of_text(text, limits.mountinfo) > limits.mountinfo:
         result = result._replace(limit=limits.mountinfo, limit_of="mountinfo")
         return _refused(result, refusals.of_line(after, limits.mountinfo))
     return result
@@ -143,9 +138,16 @@ def layers_to_lease(
     return list(found)
 
 
-def shortened(options: Options, prefixes: Sequence[Prefix] | Tables) -> Options:
-    """Return OPTIONS with every path under a prefix by its short name, whatever its size."""
-    return _shortened(options, _tables(prefixes), {})
+def shortened(
+    options: Options,
+    prefixes: Sequence[Prefix] | Tables,
+    for_layers: Tables | None = None,
+) -> Options:
+    """Return OPTIONS with every path under a prefix by its short name, whatever its size.
+
+    ``for_layers``, if given, are those by which lower layers go instead.
+    """
+    return _shortened(options, _tables(prefixes), {}, for_layers)
 
 
 def expand(options: bytes, prefixes: Sequence[Prefix] | Tables) -> bytes:
@@ -185,7 +187,7 @@ def _shortened(
 
 
 def _taken(text: bytes, ceiling: int, limits: Limits) -> bool:
-    return len(text) <= ceiling and _line_in_mountinfo(text, limits.mountinfo) <= limits.mountinfo
+    return len(text) <= ceiling and line.of_text(text, limits.mountinfo) <= limits.mountinfo
 
 
 def _strategy(uses: dict[str, int], farm: Sequence[Prefix]) -> str:
@@ -196,9 +198,3 @@ def _strategy(uses: dict[str, int], farm: Sequence[Prefix]) -> str:
 
 def _refused(result: Plan, why: refusals.Refusal) -> Plan:
     return result._replace(options=b"", fits=False, reason=why.reason, remedy=why.remedy)
-
-
-def _line_in_mountinfo(text: bytes, most: int) -> int:
-    if 4 * len(text) + _REST_OF_LINE <= most:
-        return 0
-    return len(text) + 3 * sum(text.count(each) for each in _OCTAL) + _REST_OF_LINE

@@ -1,0 +1,151 @@
+"""Mounts an overlay by the first rung of the ladder that the kernel at hand takes.
+
+No version is compared and nothing is remembered: kernels get backports, and a process may be moved
+below a filter that forbids what worked a moment ago.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from ovl_linkd.overlay import diagnosis, ladder, line, mounting, refusals
+from ovl_linkd.overlay.context import Context
+from ovl_linkd.overlay.limits import Limits
+from ovl_linkd.overlay.options import Options
+from ovl_linkd.overlay.prefixes import Prefix
+from ovl_linkd.overlay.shorten import plan
+
+# What a kernel answers that doesn't know fsopen(2), `lowerdir+` or descriptors, or a filter does.
+_UNKNOWN = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EBADF, errno.EOPNOTSUPP)
+# What it answers where a short name is gone since it was looked at, or leads elsewhere.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
+
+
+class CantMount(Exception):
+    """Nothing was mounted: ``reason`` in a sentence, ``remedy``, or an empty text.
+
+    ``errno``: the kernel's answer; None where it was not even asked.
+    """
+
+    def __init__(self, reason: str, remedy: str = "", number: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+        self.errno = number
+
+
+def climb(
+    source: bytes,
+    target: bytes,
+    options: Options,
+    flags: int,
+    limits: Limits,
+    links: Callable[[], Sequence[Prefix]] = tuple,
+    lease: Callable[[list[bytes]], Sequence[Prefix]] = lambda _paths: (),
+) -> ladder.Rung:
+    """Mount an overlay of OPTIONS at TARGET; return the rung by which it was done.
+
+    ``target``: an absolute path. ``flags``: MS_*, as for mount(2). ``links``, ``lease``: as for
+    ladder.rungs(), which says in what order ways are tried. Raises CantMount. Not for threads: the
+    working directory is another one for a moment.
+    """
+    if options.layers > limits.layers:
+        raise CantMount(*refusals.of_layers(options.layers, limits.layers))
+    beside = line.of_names(source, target)
+    refused: list[OSError] = []
+    for rung in ladder.rungs(options, limits, links, lease, beside):
+        try:
+            mount_by(rung, source, target, flags, limits)
+        except OSError as error:
+            known = diagnosis.diagnose(options.format(), error)
+            if known or not _worth_another(rung, error):
+                raise _explained(options, error, known) from None
+            refused.append(error)
+        else:
+            return rung
+    raise _no_rung(options, limits, links, refused)
+
+
+def mount_by(rung: ladder.Rung, source: bytes, target: bytes, flags: int, limits: Limits) -> None:
+    """Mount an overlay at TARGET by this RUNG, whose settings may be new to the kernel.
+
+    Raises OSError.
+    """
+    with _inside(rung.directory):
+        if rung.options:
+            mounting.mount_overlay(source, target, rung.options, flags, limits)
+        else:
+            _mount_one_by_one(rung.settings, source, target, flags, limits)
+
+
+def _mount_one_by_one(
+    settings: tuple[ladder.Setting, ...], source: bytes, target: bytes, flags: int, limits: Limits
+) -> None:
+    most = limits.fsconfig
+    with Context() as context:
+        context.set_flags(flags)
+        if source:
+            context.set_string(b"source", source[:most])
+        shown = [(each.name, context.set(each, most)) for each in settings]
+        if line.of_values(shown, line.of_names(source, target)) > limits.mountinfo:
+            raise _LineTooLong(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        context.create()
+        context.mount(target, flags)
+
+
+@contextmanager
+def _inside(directory: bytes | None) -> Iterator[None]:
+    if directory is None:
+        yield
+        return
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(directory)
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+class _LineTooLong(OSError):
+    """Known only once a layer is open: mountinfo shows where it lies."""
+
+
+def _worth_another(rung: ladder.Rung, error: OSError) -> bool:
+    if rung.prefixes and error.errno in _GONE:
+        return True
+    return not rung.options and error.errno in _UNKNOWN
+
+
+def _explained(options: Options, error: OSError, known: str | None) -> CantMount:
+    """What a person is told of ERROR: what looking found, else the kernel's own words."""
+    if known is None and error.errno != errno.EPERM:
+        known = diagnosis.kernels_words(options)
+    if known is None:
+        known = os.strerror(error.errno or 0)
+    remedy = "only root may mount; use sudo" if error.errno == errno.EPERM else ""
+    return CantMount(known, remedy, error.errno)
+
+
+def _no_rung(
+    options: Options,
+    limits: Limits,
+    links: Callable[[], Sequence[Prefix]],
+    refused: list[OSError],
+) -> CantMount:
+    """Why no rung was left: none was within the limits, or each was refused without a word."""
+    tried = [error for error in refused if not isinstance(error, _LineTooLong)]
+    if not tried:
+        size = len(options.format())
+        return CantMount(*refusals.of_line(size, limits.mountinfo))
+    for error in tried:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EBADF, errno.EOPNOTSUPP):
+            return _explained(options, error, None)
+    words = diagnosis.kernels_words(options)
+    if words and "lowerdir+" not in words:
+        return CantMount(words, "", tried[0].errno)
+    # A kernel that takes all options at once, or not at all.
+    made = plan(options, links(), limits)
+    reason = made.reason or os.strerror(tried[0].errno or 0)
+    return CantMount(reason, made.remedy or "", tried[0].errno)

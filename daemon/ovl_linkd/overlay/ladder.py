@@ -1,0 +1,209 @@
+"""The ways in which a caller that mounts by itself may try to mount, the best first: rungs().
+
+The order prefers what leaves names in /proc/mounts that mean something to whoever reads them:
+
+1. ``plain``: the options as they are, by mount(2), if they fit.
+2. ``link``: by names that are kept for good, still one ``lowerdir=`` that every reader knows, in a
+   line that is short, and on any kernel.
+3. ``lowerdir+``, or ``descriptors`` where single paths are over 255 bytes: a layer a value, by
+   fsconfig(2). The true names, absolute and whole, but in a spelling that not every reader knows,
+   in lines of up to 65,000 bytes, and only on kernels that have it. If the line would be longer,
+   with names by link.
+4. ``farm``: absolute, but a name says nothing, and leads nowhere once its entry has expired.
+5. ``chdir``: relative names, which mean something to nobody who doesn't know from where.
+
+Pure: nothing here looks at a disk or a kernel. Whether the kernel takes a rung is found out by
+trying (climbing.py); what it would cut, or what would make a line of mountinfo too long, is none.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from ovl_linkd.overlay import line
+from ovl_linkd.overlay.limits import Limits
+from ovl_linkd.overlay.options import (
+    LIST,
+    LOWER,
+    LSM,
+    PATH,
+    SPELLING,
+    Options,
+    layers_and_colons,
+)
+from ovl_linkd.overlay.prefixes import Prefix, Tables, spell, unescape
+from ovl_linkd.overlay.shorten import layers_to_lease, shortened
+
+
+class Setting(NamedTuple):
+    """One value for fsconfig(2).
+
+    ``value``: None for an option without one. ``path``: the directory that it names, without
+    escapes, or None; open, it may stand in for a value that is too long.
+    """
+
+    name: bytes
+    value: bytes | None
+    path: bytes | None = None
+
+
+class Rung(NamedTuple):
+    """One way to mount.
+
+    Either ``options`` for mount(2), which fit, or ``settings`` for fsconfig(2). ``directory``:
+    from where their relative paths lead, None for the caller's working directory. ``prefixes``:
+    whether short names are in them, which may be gone the next moment.
+    """
+
+    strategy: str
+    options: bytes = b""
+    settings: tuple[Setting, ...] = ()
+    directory: bytes | None = None
+    prefixes: bool = False
+
+
+def rungs(
+    options: Options,
+    limits: Limits,
+    links: Callable[[], Sequence[Prefix]],
+    lease: Callable[[list[bytes]], Sequence[Prefix]],
+    beside: int = line.REST,
+) -> Iterator[Rung]:
+    """Yield the ways to mount OPTIONS that are within LIMITS.
+
+    ``links`` and ``lease`` are asked when the first rung that needs them is: for the prefixes that
+    are well now, and for one of the farm for each of some layers, if there is one. ``beside``:
+    bytes of the line in mountinfo beside the options, from line.of_names().
+    """
+    ladder = _Ladder(limits, beside)
+    yield from ladder.whole("plain", options)
+    tables = Tables(links())
+    linked = shortened(options, tables)
+    if linked != options:
+        yield from ladder.whole("link", linked)
+    yield from ladder.one_by_one(None, options) or ladder.one_by_one("link", linked)
+    wanted = layers_to_lease(options, tables)
+    leased = lease(wanted) if wanted else ()
+    if leased:
+        farmed = shortened(options, tables, Tables([*tables.prefixes, *leased]))
+        yield from ladder.whole("farm", farmed)
+        yield from ladder.one_by_one("farm", farmed)
+    directory = common_directory(options)
+    if directory is not None:
+        relative = _relative(options, linked, directory)
+        yield from ladder.whole("chdir", relative, directory)
+        yield from ladder.one_by_one("chdir", relative, directory)
+
+
+def settings(options: Options) -> tuple[Setting, ...]:
+    """Return what OPTIONS say as values for fsconfig(2), each lower layer by itself."""
+    found: list[Setting] = []
+    listed = [
+        at for at, (name, value) in enumerate(options.items()) if name == b"lowerdir" and value
+    ]
+    # The last of several wins; what is added after it is refused, and must stay so.
+    single = bool(listed) and any(
+        name in LOWER and name != b"lowerdir" for name, _ in list(options.items())[listed[-1] :]
+    )
+    for at, (name, value) in enumerate(options.items()):
+        if name == b"lowerdir" and value and not single:
+            if at == listed[-1]:
+                found = [each for each in found if each.name not in LOWER] + _added(value)
+        elif name or value is not None:
+            found.append(_setting(name, value))
+    return tuple(found)
+
+
+def common_directory(options: Options) -> bytes | None:
+    """Return the deepest directory above all lower layers.
+
+    None where there is none but the root, or a layer is relative already.
+    """
+    paths = [each.path for each in settings(options) if each.name in LOWER and each.path]
+    if not paths or not all(path.startswith(b"/") for path in paths):
+        return None
+    common = os.path.commonpath((min(paths), max(paths)))
+    return common if common.strip(b"/") else None
+
+
+class _Ladder(NamedTuple):
+    """How long everything may be."""
+
+    limits: Limits
+    beside: int
+
+    def whole(self, strategy: str, options: Options, directory: bytes | None = None) -> list[Rung]:
+        """The rung by mount(2), if there is one."""
+        text, most = options.format(), self.limits.mountinfo
+        if len(text) > self.limits.mount or line.of_text(text, most, self.beside) > most:
+            return []
+        return [Rung(strategy, text, (), directory, strategy in ("link", "farm"))]
+
+    def one_by_one(
+        self, strategy: str | None, options: Options, directory: bytes | None = None
+    ) -> list[Rung]:
+        """The rung by fsconfig(2), if there is one; STRATEGY None: named by what it does."""
+        values = settings(options)
+        shown = ((each.name, each.value or b"") for each in values)
+        if line.of_values(shown, self.beside) > self.limits.mountinfo:
+            return []
+        long = any(each.path and self.takes_no_string(each) for each in values)
+        strategy = strategy or ("descriptors" if long else "lowerdir+")
+        return [Rung(strategy, b"", values, directory, strategy in ("link", "farm"))]
+
+    def takes_no_string(self, setting: Setting) -> bool:
+        """Whether SETTING is longer than one value may be."""
+        return setting.value is not None and len(setting.value) > self.limits.fsconfig
+
+
+def _added(value: bytes) -> list[Setting]:
+    """The layers of a ``lowerdir=``, one by one: those after ``::`` hold data only."""
+    name = b"lowerdir+"
+    found = []
+    for token in layers_and_colons(value):
+        if token.startswith(b":"):
+            name = b"datadir+" if token == b"::" else name
+        else:
+            path = unescape(token)
+            found.append(Setting(name, path, path))
+    return found
+
+
+def _setting(name: bytes, value: bytes | None) -> Setting:
+    if value is None:
+        return Setting(name, None)
+    if (name + b"=").startswith(LSM):
+        # In mount(2)'s text they keep its commas together; here nothing is split.
+        return Setting(name, value.replace(b'"', b""))
+    kind = SPELLING.get(name)
+    if kind is None or kind == LIST:
+        return Setting(name, value)
+    return Setting(name, value, unescape(value) if kind == PATH else value)
+
+
+def _relative(options: Options, linked: Options, directory: bytes) -> Options:
+    """OPTIONS as seen from DIRECTORY; what doesn't lie there, as in LINKED."""
+    parts = []
+    for part, other in zip(options.parts, linked.parts, strict=True):
+        name, equals, value = part.partition(b"=")
+        kind = SPELLING.get(name)
+        base = spell(directory, kind) if kind is not None and equals else None
+        if kind is None or base is None:
+            parts.append(other)
+        elif kind == LIST:
+            tokens = layers_and_colons(value)
+            tokens[::2] = [_below(layer, base) or layer for layer in tokens[::2]]
+            parts.append(name + equals + b"".join(tokens))
+        else:
+            below = _below(value, base)
+            parts.append(other if below is None else name + equals + below)
+    return Options(tuple(parts), options.layers)
+
+
+def _below(path: bytes, directory: bytes) -> bytes | None:
+    """PATH as seen from DIRECTORY, both spelt alike; None if it doesn't lie there."""
+    if path.rstrip(b"/") == directory:
+        return b"."
+    if not path.startswith(directory + b"/"):
+        return None
+    return path[len(directory) :].lstrip(b"/")

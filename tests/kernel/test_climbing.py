@@ -1,0 +1,354 @@
+"""Every rung of the ladder on real mounts: each layer counted, in its order, by any name."""
+
+import errno
+import itertools
+import os
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovl_linkd.overlay import climbing, ladder, limits, mounting
+from ovl_linkd.overlay.options import parse
+from ovl_linkd.overlay.shorten import Prefix
+from tests import older_kernel
+from tests.kernel.world import (
+    MOUNT_POINT,
+    SHORT,
+    SNAPSHOTS,
+    all_of,
+    in_a_private_world,
+    joined,
+    look,
+    make_layers,
+    make_upper,
+)
+
+pytestmark = pytest.mark.needs("root")
+
+LIMITS = limits.of_this_kernel(page_size=4096)
+FARM = b"/run/f"
+LINK = Prefix("ctrdl", SNAPSHOTS, SHORT)
+
+Rungs = Callable[..., object]
+
+
+def lease(paths: list[bytes]) -> list[Prefix]:
+    """A farm without a daemon."""
+    os.makedirs(FARM, exist_ok=True)
+    found = []
+    for path in paths:
+        short = b"%b/%d" % (FARM, len(os.listdir(FARM)))
+        os.symlink(path, short)
+        found.append(Prefix(short.decode(), path, short))
+    return found
+
+
+def no_link() -> Sequence[Prefix]:
+    return ()
+
+
+def the_link() -> Sequence[Prefix]:
+    os.symlink(SNAPSHOTS, SHORT)
+    return [LINK]
+
+
+def climb(
+    options: bytes,
+    links: Callable[[], Sequence[Prefix]] = no_link,
+    lease: Callable[[list[bytes]], Sequence[Prefix]] = lambda _: (),
+    flags: int = 0,
+) -> ladder.Rung:
+    return climbing.climb(b"overlay", MOUNT_POINT, parse(options), flags, LIMITS, links, lease)
+
+
+def container(ids: Sequence[int], snapshots: bytes = SNAPSHOTS) -> bytes:
+    """Make a container of these layers; return its options."""
+    upper, work = make_upper(99_999, snapshots)
+    layers = joined(make_layers(ids, snapshots))
+    return b"index=off,workdir=%s,upperdir=%s,%s" % (work, upper, layers)
+
+
+def line() -> str:
+    """The last line of mountinfo."""
+    with open("/proc/self/mountinfo") as file:
+        return file.read().splitlines()[-1]
+
+
+@in_a_private_world
+def test_500_layers_without_link_or_daemon() -> None:
+    """By their true names, absolute, which is what people look for in /proc/mounts."""
+    ids = range(999, 499, -1)
+    rung = climb(container(ids))
+
+    assert rung.strategy == "lowerdir+"
+    assert look() == all_of(ids)
+    assert line().count(f"lowerdir+={os.fsdecode(SNAPSHOTS)}/") == 500
+    assert len(line()) < 65_000
+    with open(MOUNT_POINT + b"/new", "x"):
+        assert os.path.exists(SNAPSHOTS + b"/99999/fs/new")
+
+
+@in_a_private_world
+def test_by_the_link_where_there_is_one() -> None:
+    """Shorter in mountinfo, and spelt in the one way that everything reads."""
+    ids = range(228, 100, -1)
+    rung = climb(container(ids), the_link)
+
+    assert rung.strategy == "link"
+    assert look() == all_of(ids)
+    assert f"lowerdir={os.fsdecode(SHORT)}/228/fs:" in line()
+
+
+@in_a_private_world
+def test_a_link_that_goes_in_the_last_moment_is_no_reason_to_fail() -> None:
+    """Between a look at it and the mount, a cleaner may come."""
+    ids = range(228, 100, -1)
+    rung = climb(container(ids), lambda: [LINK])
+
+    assert rung.strategy == "lowerdir+"
+    assert look() == all_of(ids)
+
+
+OLDER = {
+    "no fsopen": older_kernel.without_fsopen,
+    "no lowerdir+": older_kernel.without_one_by_one,
+}
+
+
+@pytest.mark.parametrize("older", OLDER)
+@in_a_private_world
+def test_on_an_older_kernel_by_link_farm_or_working_directory(older: str) -> None:
+    """There is no version in it: what is refused is not used."""
+    OLDER[older]()
+    ids = range(999, 499, -1)
+    options = container(ids)
+
+    before = os.getcwd()
+    rung = climb(options)
+    assert rung.strategy == "chdir"
+    assert look() == all_of(ids)
+    assert os.getcwd() == before
+    assert "lowerdir=999/fs:" in line()
+    assert f"upperdir={os.fsdecode(SNAPSHOTS)}/99999/fs" not in line()
+    mounting.umount(MOUNT_POINT)
+
+    few = options.replace(b":" + options.split(b":", 250)[-1], b"")
+    assert climb(few, no_link, lease).strategy == "farm"
+    assert look() == all_of(ids[:250])
+    mounting.umount(MOUNT_POINT)
+
+    few = options.replace(b":" + options.split(b":", 200)[-1], b"")
+    assert climb(few, the_link, lease).strategy == "link"
+    assert look() == all_of(ids[:200])
+
+
+@in_a_private_world
+def test_on_an_older_kernel_without_any_way_the_cause_is_named() -> None:
+    """What the kernel would have done instead: mount other layers, or answer ENOENT."""
+    older_kernel.without_fsopen()
+    many = [
+        layer
+        for root in (b"/run/" + b"r" * 80, b"/var/lib/" + b"s" * 80)
+        for layer in make_layers(range(30), root)
+    ]
+    with pytest.raises(climbing.CantMount) as caught:
+        climb(joined(many))
+    assert not os.path.ismount(MOUNT_POINT)
+    assert caught.value.errno == errno.ENOSYS
+    assert "mount(2) takes 4,095; " in caught.value.reason
+    assert "of 60 layers would fit" in caught.value.reason
+    assert caught.value.remedy
+
+
+@in_a_private_world
+def test_single_paths_longer_than_a_value() -> None:
+    """fsconfig(2) takes 255 bytes as one, and says EINVAL without a word past them."""
+    deep = b"/var/lib/" + b"/".join([b"d" * 200] * 5)
+    ids = range(30, 0, -1)
+    rung = climb(container(ids, deep))
+
+    assert rung.strategy == "descriptors"
+    assert look() == all_of(ids)
+    assert line().count("lowerdir+=" + os.fsdecode(deep)) == 30
+    assert f"upperdir={os.fsdecode(deep)}/99999/fs" in line()
+    mounting.umount(MOUNT_POINT)
+
+    older_kernel.without_descriptors()
+    assert climb(container(range(60, 31, -1), deep + b"2")).strategy == "chdir"
+    assert look() == all_of(range(60, 31, -1))
+
+
+@in_a_private_world
+def test_a_descriptor_is_shown_by_where_it_lies_and_that_counts() -> None:
+    """60 short names of 1,200 bytes each: a line that runc could not read. By other names then."""
+    deep = b"/var/lib/" + b"/".join([b"d" * 200] * 6)
+    ids = range(60, 0, -1)
+    make_layers(ids, deep)
+    os.makedirs("/run/" + "n" * 200)
+    near = b"/run/" + b"n" * 200 + b"/" + b"m" * 60
+    os.symlink(deep, near)
+    rung = climb(joined([b"%b/%d/fs" % (near, number) for number in ids]))
+
+    assert rung.strategy == "chdir"
+    assert look() == all_of(ids)
+    assert len(line()) < 65_000
+
+
+@in_a_private_world
+def test_data_only_layers_stay_data_only() -> None:
+    """Their files are seen through a redirect alone: none of them may turn up in the tree."""
+    regular = make_layers(range(300, 200, -1))
+    data = make_layers(range(50), SNAPSHOTS + b"/data")
+    rung = climb(b"metacopy=on,redirect_dir=on,%b::%b" % (joined(regular), b"::".join(data)))
+
+    assert rung.strategy == "lowerdir+"
+    assert look() == all_of(range(300, 200, -1))
+    assert line().count("datadir+=") == 50
+
+
+FLAGS = {
+    mounting.MS_RDONLY: "ro",
+    mounting.MS_NOSUID: "nosuid",
+    mounting.MS_NODEV: "nodev",
+    mounting.MS_NOEXEC: "noexec",
+    mounting.MS_NOATIME: "noatime",
+    mounting.MS_NODIRATIME: "nodiratime",
+    mounting.MS_NOSYMFOLLOW: "nosymfollow",
+    mounting.MS_SYNCHRONOUS: "sync",
+    mounting.MS_DIRSYNC: "dirsync",
+    mounting.MS_LAZYTIME: "lazytime",
+}
+
+
+@pytest.mark.parametrize("count", [10, 100])
+@in_a_private_world
+def test_flags_mean_the_same_by_mount_and_by_fsconfig(count: int) -> None:
+    """`nosuid` that is lost on the way is a hole, `ro` that is lost is data."""
+    options = container(range(100 + count, 100, -1))
+    for flag, name in FLAGS.items():
+        assert climb(options, flags=flag).strategy == ("plain" if count == 10 else "lowerdir+")
+        fields = line().split()
+        assert name in f"{fields[5]},{fields[-1]}".split(","), line()
+        mounting.umount(MOUNT_POINT)
+    climb(options, flags=mounting.MS_STRICTATIME)
+    assert "atime" not in line().split()[5]
+
+
+WORDS = {
+    "an option that no overlay has": (
+        b"lowerdir=/run/a:/run/b,nonsense=1",
+        "Unknown parameter 'nonsense'",
+    ),
+    "a value that it has not": (b"lowerdir=/run/a:/run/b,index=perhaps", "Bad value for 'index'"),
+    "one layer inside another": (b"lowerdir=/run/a:/run/a/in", "overlapping lowerdir path"),
+    "workdir inside upperdir": (
+        b"lowerdir=/run/b,upperdir=/run/a,workdir=/run/a/in",
+        "workdir and upperdir must be separate subtrees",
+    ),
+}
+
+
+@pytest.mark.parametrize("length", ["short", "long"])
+@pytest.mark.parametrize("case", WORDS)
+@in_a_private_world
+def test_what_the_kernel_says_is_what_the_person_reads(case: str, length: str) -> None:
+    """mount(2) says EINVAL, and mount(8) then guesses at a bad superblock."""
+    os.makedirs("/run/a/in")
+    os.mkdir("/run/b")
+    text, words = WORDS[case]
+    if length == "long":
+        text = b"lowerdir=%b:" % b":".join(make_layers(range(60))) + text.removeprefix(b"lowerdir=")
+    with pytest.raises(climbing.CantMount) as caught:
+        climb(text, the_link)
+    assert caught.value.reason.startswith(words)
+    assert not os.path.ismount(MOUNT_POINT)
+
+
+@in_a_private_world
+def test_too_many_layers_are_not_even_tried() -> None:
+    with pytest.raises(
+        climbing.CantMount, match=r"^501 lower layers, the kernel takes 500$"
+    ) as caught:
+        climb(b"lowerdir=" + b":".join(b"/%d" % at for at in range(501)))
+    assert caught.value.errno is None
+
+
+@pytest.mark.parametrize("layers", [3, 60])
+@in_a_private_world
+def test_without_the_privilege_it_is_the_privilege_that_is_named(layers: int) -> None:
+    options = joined(make_layers(range(layers)))
+    os.setuid(65534)
+    with pytest.raises(climbing.CantMount) as caught:
+        climb(options)
+    assert caught.value.errno == errno.EPERM
+    assert caught.value.remedy == "only root may mount; use sudo"
+
+
+# --- whatever the layers, by whatever rung -----------------------------------------------------
+
+NAMES = st.text(st.sampled_from("ab:,\\ \n\té\udcff\"'=+"), min_size=1, max_size=12).filter(
+    lambda name: name not in (".", "..")
+)
+
+
+def escaped(path: bytes, special: bytes = b"\\:,") -> bytes:
+    return b"".join(b"\\%c" % byte if byte in special else b"%c" % byte for byte in path)
+
+
+@in_a_private_world
+def test_whatever_the_layers_each_rung_shows_the_same_tree() -> None:
+    """Mounted plainly, by link, farm, lowerdir+, descriptor and working directory."""
+    mounts = 0
+    stores = itertools.count(100_000_000)
+
+    @settings(max_examples=60)
+    @given(st.lists(NAMES, min_size=2, max_size=6, unique=True), st.booleans(), st.data())
+    def check(names: list[str], writable: bool, data: st.DataObject) -> None:
+        nonlocal mounts
+        store = b"/var/lib/%d" % next(stores)
+        os.mkdir(store)
+        roots = data.draw(
+            st.lists(st.sampled_from([b"/1", b"/2/3"]), min_size=len(names), max_size=len(names))
+        )
+        layers = [
+            store + root + b"/" + os.fsencode(name) for root, name in zip(roots, names, strict=True)
+        ]
+        for number, layer in enumerate(layers):
+            os.makedirs(layer)
+            for file in {number, number // 2, 7}:
+                with open(b"%b/%d" % (layer, file), "w") as handle:
+                    handle.write(str(number))
+        text = b"lowerdir=" + b":".join(map(escaped, layers))
+        if writable:
+            os.makedirs(store + b"/u,p/w\\k")
+            os.mkdir(store + b"/u,p/up")
+            base = escaped(store + b"/u,p", b"\\,")
+            text += b",upperdir=%b/up,workdir=%b/w\\\\k" % (base, base)
+        short = limits.Limits(mount=4095, fsconfig=12, layers=500, mountinfo=65_000)
+        link = Prefix("l", store, b"/run/%d" % next(stores))
+        os.symlink(store, link.short)
+        seen = {}
+        for most in (LIMITS, short):
+            for rung in ladder.rungs(parse(text), most, lambda: [link], lease):
+                climbing.mount_by(rung, b"overlay", MOUNT_POINT, 0, most)
+                mounts += 1
+                seen[f"{rung.strategy} {bool(rung.options)}"] = tree()
+                mounting.umount(MOUNT_POINT)
+        assert len(seen) >= 6
+        assert len(set(map(tuple, seen.values()))) == 1, seen
+
+    check()
+    assert mounts > 400
+
+
+def tree() -> list[tuple[bytes, bytes]]:
+    """Each file that is to be seen at the mount point, with its content."""
+    found = []
+    for directory, _, names in os.walk(MOUNT_POINT):
+        for name in names:
+            path = os.path.join(directory, name)
+            with open(path, "rb") as file:
+                found.append((path, file.read()))
+    return sorted(found)

@@ -1,0 +1,228 @@
+"""The ladder: which ways there are to mount, in which order, and how long each may be."""
+
+import os
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from ovl_linkd.overlay import line
+from ovl_linkd.overlay.ladder import Rung, Setting, common_directory, rungs, settings
+from ovl_linkd.overlay.limits import Limits, of_this_kernel
+from ovl_linkd.overlay.options import LOWER, parse
+from ovl_linkd.overlay.shorten import Prefix
+from tests import kernel_grammar
+from tests.test_rewrite_properties import names_a_short_path, situations
+from tests.test_shorten import LINK, STORE, containerd
+
+LIMITS = of_this_kernel(4096)
+TINY = Limits(mount=60, fsconfig=20, layers=500, mountinfo=400)
+
+
+def climbed(
+    options: bytes,
+    links: Sequence[Prefix] = (),
+    farm: bytes | None = None,
+    limits: Limits = LIMITS,
+    beside: int = line.REST,
+) -> list[Rung]:
+    def lease(paths: list[bytes]) -> list[Prefix]:
+        if farm is None:
+            return []
+        names = [b"%b/%x" % (farm, at) for at in range(len(paths))]
+        return [Prefix(x.decode(), path, x) for x, path in zip(names, paths, strict=True)]
+
+    return list(rungs(parse(options), limits, lambda: links, lease, beside))
+
+
+def strategies(found: list[Rung]) -> list[str]:
+    return [f"{each.strategy}{'' if each.options else ' by fsconfig'}" for each in found]
+
+
+def test_short_options_go_as_they_are() -> None:
+    (first, *_) = climbed(containerd(40), [LINK])
+    assert first == Rung("plain", containerd(40))
+
+
+def test_nothing_is_asked_for_before_it_is_needed() -> None:
+    """Reading the links takes longer than a mount that needs none."""
+
+    def never(*_: object) -> Sequence[Prefix]:
+        raise AssertionError("asked")
+
+    assert next(rungs(parse(containerd(40)), LIMITS, never, never)).strategy == "plain"
+    # Nor is a layer leased while a link does.
+    ladder = rungs(parse(containerd(128)), LIMITS, lambda: [LINK], never)
+    assert [next(ladder).strategy, next(ladder).strategy] == ["link", "lowerdir+"]
+
+
+def test_the_ways_for_128_layers_the_most_readable_first() -> None:
+    """A name in /proc/mounts that leads nowhere next week helps nobody who reads it then."""
+    assert strategies(climbed(containerd(128), [LINK], farm=b"/run/ctrdf")) == [
+        "link",
+        "lowerdir+ by fsconfig",
+        "farm",
+        "farm by fsconfig",
+        "chdir",
+        "chdir by fsconfig",
+    ]
+    assert strategies(climbed(containerd(128))) == [
+        "lowerdir+ by fsconfig",
+        "chdir",
+        "chdir by fsconfig",
+    ]
+
+
+def test_by_the_working_directory_500_layers_fit_on_any_kernel() -> None:
+    found = {each.strategy: each for each in climbed(containerd(500)) if each.options}
+    chdir = found["chdir"]
+    assert chdir.directory == STORE
+    assert chdir.options == containerd(500, b"").replace(b"=/", b"=").replace(b":/", b":")
+    assert len(chdir.options) <= LIMITS.mount
+
+
+def test_what_lies_elsewhere_stays_absolute_beside_relative_layers() -> None:
+    """Or goes by its link: containerd leaves it long, and ends at fewer layers for it."""
+    far = b"/srv/a/rather/long/directory/for/what/is/written"
+    options = b"upperdir=%b/u,workdir=%b/w,volatile," % (far, far) + containerd(500).split(b",")[3]
+    (chdir,) = (each for each in climbed(options) if each.strategy == "chdir" and each.options)
+    assert chdir.options.startswith(
+        b"upperdir=%b/u,workdir=%b/w,volatile,lowerdir=100/fs:" % (far, far)
+    )
+    link = Prefix("far", far, b"/f")
+    (chdir,) = (
+        each for each in climbed(options, [link]) if each.strategy == "chdir" and each.options
+    )
+    assert chdir.options.startswith(b"upperdir=/f/u,workdir=/f/w,volatile,lowerdir=100/fs:")
+
+
+@pytest.mark.parametrize(
+    ("lower", "directory"),
+    [
+        (b"/a/b/1:/a/b/2", b"/a/b"),
+        (b"/a/b:/a/b/2", b"/a/b"),
+        (b"/a/b:/ab", None),
+        (b"/a/1:b/2", None),
+        (rb"/a\:b/1:/a\:b/2::/a\:b/3", b"/a:b"),
+    ],
+)
+def test_the_common_directory_is_above_every_layer(lower: bytes, directory: bytes | None) -> None:
+    assert common_directory(parse(b"lowerdir=" + lower)) == directory
+
+
+def test_each_layer_becomes_a_value_of_its_own() -> None:
+    """lowerdir+ takes a path as it stands: what mount(2)'s text needed goes, its backslashes."""
+    given = parse(rb"ro,lowerdir=/a\:b:/c\,d:/e\\f::/g::/h,upperdir=/u\,u,workdir=/w:w,index=off,,")
+    assert settings(given) == (
+        Setting(b"ro", None),
+        Setting(b"lowerdir+", b"/a:b", b"/a:b"),
+        Setting(b"lowerdir+", b"/c,d", b"/c,d"),
+        Setting(b"lowerdir+", b"/e\\f", b"/e\\f"),
+        Setting(b"datadir+", b"/g", b"/g"),
+        Setting(b"datadir+", b"/h", b"/h"),
+        # These the kernel unescapes by itself; opened, their paths are without escapes.
+        Setting(b"upperdir", rb"/u\,u", b"/u,u"),
+        Setting(b"workdir", b"/w:w", b"/w:w"),
+        Setting(b"index", b"off"),
+    )
+
+
+def test_a_security_context_is_one_value_without_its_quotes() -> None:
+    """They keep its commas together in mount(2)'s text; fsconfig would take them for its own."""
+    given = parse(b'context="system_u:object_r:t:s0:c1,c2",lowerdir=/a:/b')
+    assert settings(given)[0] == Setting(b"context", b"system_u:object_r:t:s0:c1,c2")
+
+
+def test_the_last_of_several_lists_wins_as_in_the_kernel() -> None:
+    given = parse(b"lowerdir+=/x,lowerdir=/a:/b,xino=off,lowerdir=/c:/d")
+    assert [each.value for each in settings(given)] == [b"off", b"/c", b"/d"]
+
+
+def test_what_the_kernel_refuses_is_not_made_to_work() -> None:
+    """lowerdir+ after a lowerdir is EINVAL: two programs would else mount different things."""
+    given = parse(b"lowerdir=/a:/b,lowerdir+=/c")
+    assert settings(given)[0] == Setting(b"lowerdir", b"/a:/b")
+
+
+def test_single_paths_over_255_bytes_are_opened() -> None:
+    deep = b"/" + b"d" * 299
+    options = b"lowerdir=" + b":".join(b"%b/%d" % (deep, at) for at in range(60))
+    found = climbed(options)
+    assert [each.strategy for each in found] == ["descriptors", "chdir", "chdir"]
+    assert found[0].settings[0] == Setting(b"lowerdir+", deep + b"/0", deep + b"/0")
+
+
+def test_a_line_that_go_programs_can_not_read_is_made_by_no_rung() -> None:
+    """500 layers of 136 bytes: as they are, a line of 74,000 bytes."""
+    root = b"/var/lib/" + b"r" * 120
+    options = containerd(500, root)
+    assert strategies(climbed(options)) == ["chdir", "chdir by fsconfig"]
+    link = Prefix("r", root, b"/run/a-link-of-twenty")
+    assert strategies(climbed(options, [link]))[0] == "link by fsconfig"
+    farm = climbed(options, farm=b"/run/ctrdf")
+    assert strategies(farm)[0] == "farm by fsconfig"
+
+
+def test_the_mount_point_and_its_escapes_count_as_well() -> None:
+    """A line is the options and all that stands beside them, four bytes for each blank."""
+    options = containerd(400)
+    assert strategies(climbed(options, beside=line.of_names(b"overlay", b"/mnt")))[0].startswith(
+        "low"
+    )
+    beside = line.of_names(b"overlay", b"/mnt/" + b" " * 4000)
+    assert beside > 16_000
+    assert not strategies(climbed(options + b",x=" + b" " * 4000, beside=beside))[0].startswith(
+        "low"
+    )
+
+
+@given(situations(), st.sampled_from([LIMITS, TINY]))
+def test_every_rung_mounts_what_was_asked_for(
+    situation: tuple[bytes, list[Prefix]], limits: Limits
+) -> None:
+    """Whichever the kernel takes: the same directories in the same order, none of them cut."""
+    text, links = situation
+    names = [name for name, value in parse(text).items() if name in LOWER and value]
+    # What the kernel refuses is no rung's business.
+    assume(not names_a_short_path(text, links) and b"lowerdir" not in names[:-1])
+    leased: list[Prefix] = []
+
+    def lease(paths: list[bytes]) -> list[Prefix]:
+        leased.extend(Prefix(f"/f/{at}", each, b"/f/%d" % at) for at, each in enumerate(paths))
+        return leased
+
+    for rung in rungs(parse(text), limits, lambda: links, lease):
+        if rung.options:
+            assert len(rung.options) <= limits.mount
+            mount = kernel_grammar.read(rung.options)
+        else:
+            values = [(each.name, each.value or b"") for each in rung.settings]
+            assert line.of_values(values) <= limits.mountinfo
+            mount = by_values(rung)
+        assert meant(mount, rung, [*links, *leased]) == meant(kernel_grammar.read(text), rung, [])
+        short = names_a_short_path(rung.options, [*links, *leased]) if rung.options else False
+        assert rung.prefixes or not short or rung.strategy == "chdir"
+
+
+def by_values(rung: Rung) -> kernel_grammar.Mount:
+    """What fsconfig(2) makes of the values of RUNG."""
+    lower = [each.value for each in rung.settings if each.name in LOWER and each.value]
+    last = {each.name: each.path for each in rung.settings}
+    return kernel_grammar.Mount(tuple(lower), last.get(b"upperdir"), last.get(b"workdir"), ())
+
+
+def meant(mount: kernel_grammar.Mount, rung: Rung, prefixes: list[Prefix]) -> list[bytes | None]:
+    """The directories of a mount, from the top, by names that can be compared."""
+
+    def follow(path: bytes | None) -> bytes | None:
+        if path is None:
+            return None
+        path = os.path.join(rung.directory or b"", path)
+        for prefix in sorted(prefixes, key=lambda prefix: -len(prefix.short)):
+            if path == prefix.short or path.startswith(prefix.short + b"/"):
+                path = prefix.target + path[len(prefix.short) :]
+                break
+        return os.path.normpath(path)
+
+    return [follow(path) for path in (mount.upper, mount.work, *mount.lower)]
