@@ -168,7 +168,8 @@ def test_containerd_itself_is_asked_where_it_is_installed(
     program.write_text(
         "#!/bin/sh\n"
         f'[ "$*" = "--config {world.file} config dump" ] || exit 2\n'
-        f"""printf 'root = "/elsewhere"\\n[plugins."{PLUGIN}"]\\nroot_path = "/run/x"\\n'\n"""
+        "echo version=2; echo 'root=\"/elsewhere\"'\n"
+        f"""echo '[plugins."{PLUGIN}"]'; echo 'root_path="/run/x"'\n"""
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")

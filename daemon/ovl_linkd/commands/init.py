@@ -3,7 +3,7 @@ what is there is never overwritten.
 
 --drop-in UNIT prints what makes UNIT wait for the links it mounts through; for ovl-linkd.service,
 what lets it write where links lie outside /run. --containerd prints what goes into containerd's
-configuration, and its drop-in.
+configuration, in the form that the file there has, and its drop-in: from containerd 1.5 on.
 
 Exit codes: 0 done, 1 it can't be done.
 """
@@ -137,8 +137,15 @@ def _configured(config_file: str | None) -> "Config":
 def _containerd(config_file: str | None, its: "Containerd") -> int:
     from ovl_linkd.commands import init_drop_in as drop_ins
     from ovl_linkd.doctor.containerd import kept_root
-    from ovl_linkd.machine.containerd import CONFIGURATION
+    from ovl_linkd.machine.containerd_mounts import takes_root_path
 
+    if fault := its.trouble or its.refused:
+        raise UserError(f"{its.source}: {fault}", "containerd config dump, once it is mended")
+    if its.release and not takes_root_path(its.release):
+        raise UserError(
+            f"containerd {'.'.join(map(str, its.release))} knows no root_path, which came with 1.5",
+            "ovl-linkd doctor says what it needs",
+        )
     link = kept_root(_configured(config_file).links, its)
     if link is None:
         raise UserError(
@@ -146,18 +153,22 @@ def _containerd(config_file: str | None, its: "Containerd") -> int:
             "ovl-linkd init --print shows the one that is missing",
         )
     made = drop_ins.for_user("containerd.service", [link])
-    print(f"# into {CONFIGURATION}, for containerd from 1.5 on\n{_fragment(link)}")
+    print(_fragment(link, its))
     print(f"# {made.file}\n{made.text}", end="")
     return 0
 
 
-def _fragment(link: "Link") -> str:
-    """What has containerd mount by LINK's path."""
+def _fragment(link: "Link", its: "Containerd") -> str:
+    """What has containerd mount by LINK's path, for a file like that which it has."""
     import json
 
-    from ovl_linkd.machine.containerd import PLUGIN
+    from ovl_linkd.machine.containerd import CONFIGURATION
 
     # A TOML basic string is a JSON string here: a link's path has no control characters.
-    path = json.dumps(link.path, ensure_ascii=False)
-    version = "# only where the file has no version yet:\nversion = 2\n"
-    return f'{version}\n[plugins."{PLUGIN}"]\n  root_path = {path}\n'
+    line = f"  root_path = {json.dumps(link.path, ensure_ascii=False)}"
+    if its.has_table:
+        # A table that stands there twice is an error, with which containerd doesn't start.
+        return f"# {CONFIGURATION}, in its table {its.table}, for any root_path there\n{line}\n"
+    if its.found:
+        return f"# {CONFIGURATION}, at its end\n{its.table}\n{line}\n"
+    return f"# {CONFIGURATION}\nversion = 2\n\n{its.table}\n{line}\n"

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 
 from ovl_linkd.doctor.finding import MAYBE, NOTE, OK, UNKNOWN, WRONG, Finding
 from ovl_linkd.links.link import Link, observe
+from ovl_linkd.machine import units
 from ovl_linkd.machine.containerd import PLUGIN, Containerd
+from ovl_linkd.machine.containerd_mounts import makes_relative, room, takes_root_path
+from ovl_linkd.overlay.limits import capacity, of_this_kernel
 
 _INIT = "ovl-linkd init --containerd"
 
@@ -32,9 +35,19 @@ def _of(links: Sequence[Link], containerd: Containerd) -> list[Finding]:
         what = f"containerd's configuration can't be read: {containerd.trouble}"
         mend = "run it as root" if os.geteuid() else ""
         return [Finding(UNKNOWN, what, containerd.source, mend)]
+    if containerd.refused is not None:
+        what = f"containerd refuses its configuration: {containerd.refused}"
+        return [
+            Finding(
+                WRONG, what, f"it doesn't start ({containerd.source})", "containerd config dump"
+            )
+        ]
     path = containerd.root_path
     if path is None:
         return _without(links, containerd)
+    if containerd.release and not takes_root_path(containerd.release):
+        what = f"{_who(containerd)} knows no root_path, and pays no heed to the one that is set"
+        return [Finding(WRONG, what, f"it came with 1.5 ({containerd.source})", _INIT)]
     path = path.rstrip("/") or "/"
     for link in links:
         if link.path == path:
@@ -62,13 +75,63 @@ def leads_to_snapshots(link: Link) -> bool:
 
 
 def _without(links: Sequence[Link], containerd: Containerd) -> list[Finding]:
-    if not containerd.found and not os.path.isdir(containerd.snapshotter):
+    here = containerd.found or containerd.release or os.path.isdir(containerd.snapshotter)
+    if not here:
         return [Finding(OK, "containerd is not configured here")]
-    what = f"containerd mounts by its long paths: root_path is not set ({containerd.source})"
-    why = "from 1.5 on it can mount by a kept link"
-    if kept_root(links, containerd) is None:
-        return [Finding(NOTE, what, f"{why}; none leads to its root yet", "ovl-linkd init --print")]
-    return [Finding(NOTE, what, why, _INIT)]
+    link = kept_root(links, containerd)
+    mend = _INIT if link else "ovl-linkd init --print"
+    if containerd.release and not takes_root_path(containerd.release):
+        return [_older(links, containerd)]
+    what = (
+        f"{_who(containerd)} mounts by its long paths: root_path is not set ({containerd.source})"
+    )
+    why = (
+        "from 1.5 on it can mount by a kept link" if not containerd.release else _needs(containerd)
+    )
+    why += f"; {_through(link, containerd)}" if link else "; none leads to its root yet"
+    return [Finding(NOTE, what, why, mend)]
+
+
+def _older(links: Sequence[Link], containerd: Containerd) -> Finding:
+    """What a containerd needs that can't be told to mount by a link."""
+    if _is_wrapped(containerd):
+        return Finding(OK, f"{_who(containerd)} is started by ovl-linkd exec")
+    if containerd.release and makes_relative(containerd.release):
+        why = "it needs no help, unless somebody has to follow these paths: then `ovl-linkd exec`"
+        return Finding(NOTE, f"{_who(containerd)} knows no root_path: {_needs(containerd)}", why)
+    layers = room(containerd, containerd.snapshotter, of_this_kernel()).absolute
+    what = f"{_who(containerd)} mounts {layers} layers, and pulls no image that has more"
+    why = "it knows neither root_path (1.5) nor relative paths (1.1.4): it needs `ovl-linkd exec`"
+    short = [link for link in links if link.target == f"{containerd.snapshotter}/snapshots"]
+    if short:
+        most = capacity(os.fsencode(short[0].path), of_this_kernel())
+        why += f", under which {short[0].path} makes room for {most}"
+    return Finding(WRONG, what, why, _INIT)
+
+
+def _is_wrapped(containerd: Containerd) -> bool:
+    """Whether its unit starts it by `ovl-linkd exec`."""
+    loaded = filter(None, map(units.load, containerd.units))
+    starts = [unit.values("ExecStart")[-1:] for unit in loaded]
+    return any(re.search(r"ovl-linkd\s+exec\b", line) for lines in starts for line in lines)
+
+
+def _needs(containerd: Containerd) -> str:
+    """What it has room for as it is."""
+    fits = room(containerd, containerd.snapshotter, of_this_kernel())
+    return (
+        f"it mounts {fits.relative} layers without it, but past {fits.absolute} by relative paths, "
+        "which nobody else can follow"
+    )
+
+
+def _through(link: Link, containerd: Containerd) -> str:
+    fits = room(containerd, link.path, of_this_kernel())
+    return f"through {link.path} {fits.absolute} stay absolute"
+
+
+def _who(containerd: Containerd) -> str:
+    return " ".join(filter(None, ["containerd", ".".join(map(str, containerd.release or ()))]))
 
 
 def _by_link(link: Link, containerd: Containerd) -> list[Finding]:
@@ -76,7 +139,8 @@ def _by_link(link: Link, containerd: Containerd) -> list[Finding]:
         return [_at_snapshots(link.path, os.path.dirname(os.path.normpath(link.target)))]
     seen = observe(link)
     if seen.state == "ok":
-        return [Finding(OK, f"root_path is the kept link {link.name}, {link.path}")]
+        what = f"root_path is the kept link {link.name}, {link.path}"
+        return [Finding(OK, what, _through(link, containerd))]
     what = f"root_path is the link {link.name}, which is {seen.state}: {seen.reason}"
     why = {
         "dangling": "containerd starts without its overlayfs snapshotter",
