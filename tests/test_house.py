@@ -32,10 +32,21 @@ MAY_IMPORT = {
     "formats": {"overlay"},
     "config": {"links", "."},
     "machine": {"overlay"},
+    "intercept": {"overlay", "."},
     "doctor": {"machine", "links", "formats", "overlay"},
     "service": {"config", "links", "overlay", "."},
     "commands": {
-        *("service", "doctor", "machine", "config", "links", "formats", "overlay", "."),
+        *(
+            "service",
+            "intercept",
+            "doctor",
+            "machine",
+            "config",
+            "links",
+            "formats",
+            "overlay",
+            ".",
+        ),
     },
     ".": {"config", "links", "formats", "overlay"},
 }

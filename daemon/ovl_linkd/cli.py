@@ -22,6 +22,7 @@ COMMANDS = {
     "reload": "have the daemon read its configuration anew",
     "doctor": "what limits overlay mounts on this machine, what is already wrong, what mends it",
     "init": "find this machine's layer stores and write a configuration; print drop-ins",
+    "exec": "run a command with its oversized overlay mounts caught and shortened",
     "demo": "show the whole story on real mounts, leaving nothing behind",
 }
 USAGE = 2  # exit code of a wrong call

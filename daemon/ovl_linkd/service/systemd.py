@@ -11,16 +11,14 @@ import logging
 import os
 import select
 import socket
-import struct
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from systemd import daemon
 
+from ovl_linkd import journal
 from ovl_linkd.text import printable
-
-JOURNAL = "/run/systemd/journal/socket"
 
 #: syslog(3) priorities, which the journal reads off the start of a line (sd-daemon(3))
 _PRIORITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
@@ -93,7 +91,7 @@ class Log(logging.Handler):
     Never waits: what neither takes at once is counted, and the count is said when one does again.
     """
 
-    def __init__(self, stderr: int | None, journal: str = JOURNAL) -> None:
+    def __init__(self, stderr: int | None, journal: str = journal.SOCKET) -> None:
         super().__init__()
         self._stderr = stderr
         self._address = journal
@@ -124,7 +122,7 @@ class Log(logging.Handler):
     def _log(self, priority: int, text: str, fields: Mapping[str, str]) -> bool:
         if self._socket is None:
             return self._write("".join(f"ovl-linkd: {line}\n" for line in text.splitlines()))
-        message = entry(
+        message = journal.entry(
             {"MESSAGE": text, "PRIORITY": str(priority), "SYSLOG_IDENTIFIER": "ovl-linkd", **fields}
         )
         try:
@@ -161,22 +159,6 @@ def leads_to_journal(descriptor: int) -> bool:
         return os.environ["JOURNAL_STREAM"] == f"{status.st_dev}:{status.st_ino}"
     except (KeyError, OSError):
         return False
-
-
-def entry(fields: Mapping[str, str]) -> bytes:
-    """FIELDS in the journal's native protocol.
-
-    A value may be anything, also bytes that are no UTF-8 (surrogateescape).
-    See https://systemd.io/JOURNAL_NATIVE_PROTOCOL.
-    """
-    parts = []
-    for name, text in fields.items():
-        value = text.encode("utf-8", "surrogateescape")
-        if b"\n" in value:
-            parts.append(b"%s\n%s%s\n" % (name.encode(), struct.pack("<Q", len(value)), value))
-        else:
-            parts.append(b"%s=%s\n" % (name.encode(), value))
-    return b"".join(parts)
 
 
 class Printable(logging.Formatter):

@@ -1,0 +1,128 @@
+"""How the supervisor comes to be: apart from the command that it serves, which execs in its place.
+
+The command keeps the process that was started. The supervisor is a grandchild of it, in a session
+and, with systemd, in a scope of its own: nothing that ends the command, its session or its service
+ends what its containers still need, and no wait(2) of the command meets a child it didn't make.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+from ovl_linkd.errors import UserError
+from ovl_linkd.intercept import scope, seccomp
+
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+#: told the listener and what to call when it may begin, returns when nobody is under the filter
+Supervise = Callable[[int, Callable[[], None]], None]
+
+
+def put_under_filter(supervise: Supervise, stderr: int | None, no_new_privs: bool) -> None:
+    """Put this process under the filter, with SUPERVISE at its other end in a process of its own.
+
+    STDERR: a descriptor that this one keeps. Raises UserError.
+    """
+    seccomp.check_machine()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            _fork_off(lambda: _be_supervisor(theirs, supervise, stderr))
+        _hear(ours)
+        listener = seccomp.install(no_new_privs)
+        socket.send_fds(ours, [b"listener"], [listener])
+        os.close(listener)
+        _hear(ours)
+
+
+def _hear(supervisor: socket.socket) -> None:
+    """Wait until the supervisor has done a step. Raises UserError if it could not."""
+    said = supervisor.recv(4096)
+    if said != b"done":
+        why = said.decode(errors="replace") or "it died"
+        raise UserError(f"no supervisor: {why}", "", seccomp.FAILED)
+
+
+def _fork_off(become: Callable[[], None]) -> None:
+    """Have a process that is no child of this one BECOME something; return in this one."""
+    reaper = ctypes.c_int(0)
+    _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(reaper), 0, 0, 0)
+    if reaper.value:  # then the orphan would come back to us
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.fork() == 0:
+                become()
+        finally:
+            os._exit(0)
+    try:
+        os.waitpid(child, 0)
+    except ChildProcessError:
+        pass  # SIGCHLD is ignored here: it was reaped by the kernel
+    if reaper.value:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _be_supervisor(command: socket.socket, supervise: Supervise, stderr: int | None) -> None:
+    """Leave everything that is the command's, take its listener, supervise."""
+    try:
+        kept = command.fileno()
+        unit = scope.unit_of_this_process()
+        os.setsid()
+        os.chdir("/")
+        os.umask(0o022)
+        _keep_only({kept} | ({stderr} if stderr is not None else set()))
+        for number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+            signal.SIGHUP,
+            signal.SIGQUIT,
+            signal.SIGPIPE,
+        ):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _libc.prctl(_PR_SET_NAME, b"ovl-linkd-exec", 0, 0, 0)
+        _be_spared()
+        scope.enter(unit)
+        command.send(b"done")
+        _, listeners, _, _ = socket.recv_fds(command, 64, 1)
+    except Exception as error:
+        command.send(f"{type(error).__name__}: {error}".encode())
+        return
+    if not listeners:
+        return  # the command could not be put under the filter, and has said so
+    supervise(listeners[0], lambda: _begin(command))
+
+
+def _begin(command: socket.socket) -> None:
+    command.send(b"done")
+    command.close()
+
+
+def _keep_only(kept: set[int]) -> None:
+    """Close all descriptors but KEPT, with /dev/null in place of the standard ones."""
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2):
+        if number not in kept:
+            os.dup2(null, number)
+    start = 3
+    for number in [*sorted(each for each in kept if each > 2), os.sysconf("SC_OPEN_MAX")]:
+        os.closerange(start, number)
+        start = number + 1
+
+
+def _be_spared() -> None:
+    """Be the last that dies for want of memory: as much as this user may ask for."""
+    for score in ("-1000", "0"):
+        try:
+            with open("/proc/self/oom_score_adj", "w") as file:
+                file.write(score)
+            return
+        except OSError:
+            continue

@@ -1,0 +1,167 @@
+"""The guard: keeps workers at the listener until nobody is under the filter any more.
+
+It looks into no caller's memory and at no caller's files, where anything may keep it waiting; it
+only looks after those who do. What becomes of a call that kills each of its workers, or keeps one
+for too long, it decides without looking.
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+
+from ovl_linkd.intercept.slots import BUSY, MOST, NONE, WAITING, Counts, Slot
+from ovl_linkd.intercept.worker import Surroundings, Worker, give_up
+
+#: workers that wait at any time, so that a call finds one while another is being answered
+LEAST = 2
+_TRIES = 3  # workers that one call may kill
+_PATIENCE = 30.0  # seconds for a call: its directories may be a server's that doesn't answer
+_IMPATIENCE = 2.0  # the same when there can be no more workers
+_TICK = 0.1
+_IDLE = 10.0  # seconds after which a worker more than LEAST goes
+
+
+class Guard:
+    """Keeps watch at ``around.listener``. ``woken`` is the eventfd that ``around.poke`` writes to.
+
+    ``publish`` is told the counts every now and then, when they changed; True once they are out.
+    """
+
+    def __init__(self, around: Surroundings, woken: int, publish: Callable[[Counts], bool]) -> None:
+        self._around = around
+        self._slots = around.slots
+        self._woken = woken
+        self._publish = publish
+        self._counts: Counts | None = None
+        self._workers: dict[int, tuple[int, int]] = {}  # slot -> process, its pidfd
+        self._doomed: set[int] = set()  # slots whose call was answered over their worker's head
+        self._trouble: int | None = None
+        self._pending = False  # a call that nobody receives
+        self._poll = select.poll()
+        self._poll.register(woken, select.POLLIN)
+        self._poll.register(around.listener, 0)  # POLLHUP comes unasked
+
+    def start(self) -> None:
+        """Have the first workers."""
+        self._keep_enough()
+
+    def run(self) -> None:
+        """Return when the last process under the filter is gone, and end the workers then."""
+        try:
+            while not self._wait():
+                self._bury()
+                self._be_patient()
+                self._keep_enough()
+                self._settle()
+        finally:
+            for child, _ in self._workers.values():
+                os.kill(child, signal.SIGKILL)
+
+    def _wait(self) -> bool:
+        """Wait until there may be something to do; whether everybody is gone."""
+        crowded = not self._slots.anybody(WAITING) and len(self._workers) < MOST
+        self._poll.modify(self._around.listener, select.POLLIN if crowded else 0)
+        events = dict(self._poll.poll(_TICK * 1000 if self._slots.watched else None))
+        if self._woken in events:
+            os.eventfd_read(self._woken)
+            self._slots.watched = True
+        self._pending = bool(events.get(self._around.listener, 0) & select.POLLIN)
+        return bool(events.get(self._around.listener, 0) & select.POLLHUP)
+
+    def _settle(self) -> None:
+        """Let nothing but a call wake us any more, if nothing is left to look after."""
+        counts = self._slots.counts()
+        if counts != self._counts and self._publish(counts):
+            self._counts = counts
+        if counts == self._counts and len(self._workers) == LEAST:
+            self._slots.watched = False
+        if self._slots.anybody(BUSY):  # one that saw us awake just before
+            self._slots.watched = True
+
+    # --- workers -----------------------------------------------------------------------------
+
+    def _spawn(self, number: int) -> bool:
+        """Start a worker in slot NUMBER; False if that can't be now."""
+        self._slots.set_state(number, BUSY)  # until it says that it waits
+        self._slots[number].since = time.monotonic()
+        try:
+            child = os.fork()
+        except OSError as error:
+            self._slots.set_state(number, NONE)
+            if self._trouble != error.errno:
+                self._trouble = error.errno
+                what = f"no worker can be started, trying again: {error.strerror}"
+                self._around.voice.trouble(what)
+            return False
+        if child == 0:
+            try:
+                Worker(number, self._around).serve()
+            finally:
+                os._exit(1)
+        pidfd = os.pidfd_open(child)
+        self._trouble = None
+        self._workers[number] = (child, pidfd)
+        self._poll.register(pidfd, select.POLLIN)
+        return True
+
+    def _bury(self) -> None:
+        """Take note of who died, and see to the calls that they leave behind."""
+        for number, (child, pidfd) in list(self._workers.items()):
+            if not os.waitpid(child, os.WNOHANG)[0]:
+                continue
+            del self._workers[number]
+            self._poll.unregister(pidfd)
+            os.close(pidfd)
+            self._slots.set_state(number, NONE)
+            self._slots.watched = True
+            slot = self._slots[number]
+            slot.tries += slot.holds_call
+            if number in self._doomed:
+                self._doomed.remove(number)
+                slot.clear()
+            elif slot.tries >= _TRIES:
+                give_up(self._around, number)
+                self._blindly(slot, "as it kills who looks at it")
+                slot.clear()
+
+    def _be_patient(self) -> None:
+        """Answer calls that have been looked at for too long, and end who still does."""
+        patience = _IMPATIENCE if len(self._workers) == MOST else _PATIENCE
+        now = time.monotonic()
+        for number, (child, _) in self._workers.items():
+            slot = self._slots[number]
+            late = slot.holds_call and now - slot.since > patience
+            if late and number not in self._doomed:
+                give_up(self._around, number)
+                self._blindly(slot, f"after {patience:g} s of looking at it")
+                self._doomed.add(number)
+                os.kill(child, signal.SIGKILL)
+
+    def _keep_enough(self) -> None:
+        """See that each call has a worker, and that somebody waits at the listener; no crowd."""
+        idle = [number for number in range(MOST) if number not in self._workers]
+        for number in idle:
+            wanted = self._slots[number].holds_call or len(self._workers) < LEAST
+            if wanted and not self._spawn(number):
+                return
+        if self._pending and not self._slots.anybody(WAITING):
+            time.sleep(0.002)  # most calls are answered within that
+            idle = [number for number in idle if number not in self._workers]
+            if idle and not self._slots.anybody(WAITING):
+                self._spawn(idle[0])
+        elif len(self._workers) > LEAST:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Let one go if there was less to do for a while."""
+        idle = [number for number in self._workers if self._slots.state(number) == WAITING]
+        last = max(self._slots[number].since for number in self._workers)
+        if idle and time.monotonic() - last > _IDLE:
+            child, _ = self._workers[max(idle)]
+            os.kill(child, signal.SIGKILL)  # a call that it receives just then has its slot
+
+    def _blindly(self, slot: Slot, why: str) -> None:
+        caller = slot.notification.pid
+        self._around.voice.trouble(f"mount(2) by {caller}: answered blindly, {why}")
