@@ -80,6 +80,11 @@ class Rivalry:
         """When the fight is over if nothing more happens; None without a fight."""
         return self._last + FIGHT_QUIET if self.fighting else None
 
+    def over(self, now: float) -> bool:
+        """Whether there is nothing to remember: no fight, and no replacement that may begin one."""
+        last = self._replaced[-1] if self._replaced else float("-inf")
+        return not self.fighting and now - last > FIGHT_WINDOW
+
     def settle(self, now: float, replaced: bool) -> None:
         """Note whether the link is REPLACED at the moment; end a fight that has been quiet."""
         if not replaced:

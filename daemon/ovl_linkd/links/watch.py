@@ -27,6 +27,8 @@ _IGNORED = int(flags.IGNORED)
 _OVERFLOW = int(flags.Q_OVERFLOW)
 _READ_SIZE = 65_536  # bytes: some 1,500 events, so that a storm is answered while it still blows
 
+_EVERY = "/"  # stands for every name in a directory; none can be it
+
 # It would ask ldconfig for the C library's name, and a compiler if that can't be run (ctypes.util).
 vars(inotify_simple).update(_libc=ctypes.CDLL(None, use_errno=True))
 
@@ -48,12 +50,13 @@ class _Directory:
 class _Trail:
     """One followed path and the directories on its way, as they were when last walked."""
 
-    __slots__ = ("end", "goal", "path", "steps", "tag", "through")
+    __slots__ = ("end", "every", "goal", "path", "steps", "tag", "through")
 
-    def __init__(self, path: str, tag: str, through: bool) -> None:
+    def __init__(self, path: str, tag: str, through: bool, every: bool) -> None:
         self.path = path
         self.tag = tag
         self.through = through
+        self.every = every  # the last component stands for every name there
         self.steps: list[tuple[_Directory, str]] = []
         self.end: _Directory | None = None  # where the last component lies, if the way is whole
         self.goal: _Identity = None
@@ -98,19 +101,24 @@ class Watch:
         self._mounts.close()
         os.close(self._table)
 
-    def follow(self, paths: Iterable[tuple[str, str, bool]]) -> None:
-        """Follow exactly these (path, tag, through) from now on.
+    def follow(
+        self, paths: Iterable[tuple[str, str, bool]], directories: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Follow exactly these (path, tag, through) from now on, and in DIRECTORIES every name.
 
-        ``through`` follows a symlink in the last component as well. Look at the disk afterwards:
-        the watches stand from before this returns.
+        ``through`` follows a symlink in the last component as well. What happens to the name N in
+        a directory with the tag T comes out as the tag ``T/N``, what happens to the directory or
+        on the way to it as T. Look at the disk afterwards: the watches stand from before this
+        returns.
         """
-        wanted = {(path, tag): through for path, tag, through in paths}
+        wanted = {(path, tag): (through, False) for path, tag, through in paths}
+        wanted |= {(f"{path}/*", tag): (False, True) for path, tag in directories}
         for key in [key for key in self._trails if key not in wanted]:
             self._leave(self._trails.pop(key))
         fresh = {}
-        for (path, tag), through in wanted.items():
-            if (path, tag) not in self._trails:
-                self._trails[path, tag] = fresh[path, tag] = _Trail(path, tag, through)
+        for key, how in wanted.items():
+            if key not in self._trails:
+                self._trails[key] = fresh[key] = _Trail(*key, *how)
         self._walk(fresh.values())
 
     def read(self) -> list[str]:
@@ -137,6 +145,8 @@ class Watch:
                         tags[trail.tag] = None
                     else:
                         stale[trail] = None
+                for trail in directory.names.get(_EVERY, ()):
+                    tags[f"{trail.tag}/{name}"] = None
             if mask & _IGNORED:
                 self._by_wd.pop(wd, None)
         return self._again(stale, tags)
@@ -193,8 +203,9 @@ class Watch:
                     directory = watched[step.directory] = self._watch(step.directory, identity)
                 if directory is None:
                     continue
-                directory.names.setdefault(step.name, {})[trail] = None
-                trail.steps.append((directory, step.name))
+                name = _EVERY if step.last and trail.every else step.name
+                directory.names.setdefault(name, {})[trail] = None
+                trail.steps.append((directory, name))
                 trail.end = directory if step.last else None
         except OSError:
             pass  # the way ends here for now; the watch on its last directory tells when it goes on

@@ -1,0 +1,325 @@
+"""A directory of short links for single layers, each there for a while after it was asked for.
+
+Not one wanted link each with the keeper: an entry has no state of its own that anybody asks for,
+so that it costs a fifth of what a kept link does, and the directory is checked once for them all.
+Synchronous and without a clock: ``now`` is in seconds of CLOCK_BOOTTIME.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from ovl_linkd.links.leases import Leases
+from ovl_linkd.links.ledger import Lease
+from ovl_linkd.links.pauses import Retry
+from ovl_linkd.links.plot import Plot, Trouble
+
+TURN = 1_000  # entries that are looked at, or let go, before others get a turn
+_MOST_BYTES = 4_095  # of a symlink's text: PATH_MAX less the NUL (symlink(2))
+_EXPIRE_AGAIN = 60.0  # seconds after entries could not be removed
+
+
+class NotALayer(Exception):
+    """``path`` can't be leased, because of ``what``."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path = path
+        self.what = what
+
+
+class Full(Exception):
+    """There are ``entries``, and ``most`` may be."""
+
+    def __init__(self, entries: int, most: int) -> None:
+        super().__init__(f"{entries} entries, {most} may be")
+        self.entries = entries
+        self.most = most
+
+
+class Unusable(Exception):
+    """Nothing can be leased now; ``trouble`` says why."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.reason)
+        self.trouble = trouble
+
+
+class Wanted(NamedTuple):
+    """What is wanted of a farm: ``keep`` in seconds, ``lasting`` if nothing may ever expire."""
+
+    path: str
+    keep: float
+    most: int
+    lasting: bool = False
+
+
+class Status(NamedTuple):
+    """All that is known of a farm.
+
+    ``oldest``: when that entry was last asked for which goes next. The rest are counts.
+    """
+
+    wanted: Wanted
+    trouble: Trouble | None
+    entries: int
+    oldest: float | None
+    leases: int
+    expiries: int
+    repairs: int
+
+
+class Farm:
+    """The farm WANTED. ``boot`` tells one boot from another (random(4), boot_id); raises OSError.
+
+    What an earlier run left is taken up by the first call that comes to it. ``notes``: what a
+    person should hear of, for the caller to take.
+    """
+
+    def __init__(self, wanted: Wanted, boot: Callable[[], str]) -> None:
+        self.wanted = wanted
+        self.notes: list[str] = []
+        self._boot = boot
+        self._plot = Plot(wanted.path)
+        head, tail = os.path.split(wanted.path)
+        self._leases = Leases(f"{head.rstrip('/')}/.{tail}.ovl-linkd-farm")
+        self._obstacle: Trouble | None = None
+        self._failure: Trouble | None = None  # of the last attempt to make or write something
+        self._stuck: Trouble | None = None  # of the last attempt to let entries go
+        self._lost: Trouble | None = None  # to another daemon
+        self._retry = Retry()
+        self._expire_at = 0.0  # not before
+        self._to_see: list[str] = []  # ids that a full look has still to come to
+        self._given = self._expired = self._repaired = 0
+
+    @property
+    def ledger_path(self) -> str:
+        """The file beside the directory."""
+        return self._leases.path
+
+    @property
+    def looking(self) -> bool:
+        """Whether go_on() has something to do."""
+        return bool(self._to_see)
+
+    def want(self, wanted: Wanted) -> None:
+        """Other numbers for the farm, at the same path; it is taken back from another daemon."""
+        assert wanted.path == self.wanted.path
+        self.wanted = wanted
+        self._expire_at = 0.0
+        if self._lost:
+            self._leases, self._lost = Leases(self._leases.path), None
+
+    def status(self) -> Status:
+        """How it stands, as last seen."""
+        trouble = self._lost or self._obstacle or self._failure or self._stuck
+        if self._plot.amiss and not trouble:
+            trouble, *more = self._plot.amiss.values()
+            if more:
+                trouble = trouble._replace(reason=f"{trouble.reason}, and {len(more)} more")
+        oldest = next(iter(self._leases), None)
+        return Status(
+            self.wanted, trouble, len(self._leases), oldest and oldest.asked,
+            self._given, self._expired, self._repaired,
+        )  # fmt: skip
+
+    # -- leasing ------------------------------------------------------------------------------
+
+    def lease(self, paths: Sequence[str], now: float) -> list[str]:
+        """A short path for each of PATHS, absolute paths of directories; the same for the same.
+
+        They are all given, or none. Raises NotALayer, Full, Unusable.
+        """
+        targets = [self._layer(path) for path in paths]
+        if not self._ready(now):
+            raise Unusable(self.status().trouble or Trouble("failing", "", ""))
+        try:
+            leases = self._give(dict.fromkeys(targets), now)
+        except OSError as error:
+            raise Unusable(self._failed(error, now)) from None
+        self._well()
+        self._given += len(paths)
+        return [f"{self.wanted.path}/{leases[target].id}" for target in targets]
+
+    def _give(self, targets: Collection[str], now: float) -> dict[str, Lease]:
+        """An entry for each of TARGETS, by target. Raises Full, OSError."""
+        if len(self._leases) + len(targets) > self.wanted.most:
+            self._expire(now)
+        asked, fresh, gone = {}, [], []
+        for target in targets:
+            lease = self._leases.to(target)
+            if lease and self._right(lease, now):
+                asked[target] = lease
+                continue
+            fresh.append(target)
+            if lease:
+                gone.append(lease)  # something that is not ours is in its place, and stays
+        if len(self._leases) - len(gone) + len(fresh) > self.wanted.most:
+            raise Full(len(self._leases), self.wanted.most)
+        names = self._leases.fresh_names(len(fresh), self._plot.taken)
+        given = [Lease(name, target, now) for name, target in zip(names, fresh, strict=True)]
+        self._leases.change(now, given, asked.values(), gone)
+        for lease in gone:
+            self._plot.forsake(lease)
+        for lease in given:
+            self._plot.mend(lease, now)
+            if lease.id in self._plot.amiss:  # put there since we looked
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), lease.id)
+        return asked | {lease.target: lease for lease in given}
+
+    def _right(self, lease: Lease, now: float) -> bool:
+        """Whether LEASE's entry is right, or could be put right. Raises OSError."""
+        if self._plot.mend(lease, now, insist=True):
+            self._repaired += 1
+        return lease.id not in self._plot.amiss
+
+    def _layer(self, path: str) -> str:
+        """PATH as the text of a symlink. Raises NotALayer."""
+        if not path.startswith("/") or "\0" in path:
+            raise NotALayer(path, "not an absolute path")
+        try:
+            size = len(os.fsencode(path))
+        except UnicodeEncodeError:
+            raise NotALayer(path, "no path has these characters") from None
+        if size > _MOST_BYTES:
+            raise NotALayer(path, f"{size:,} bytes, a symlink holds {_MOST_BYTES:,}")
+        # What is spelt otherwise is the same directory, but for `..` behind a symlink.
+        target = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+        if f"{target}/".startswith(f"{self.wanted.path}/"):
+            raise NotALayer(path, "it lies in the farm itself, whose entries go")
+        try:
+            if stat.S_ISDIR(os.stat(target).st_mode):
+                return target
+        except OSError as error:
+            raise NotALayer(path, error.strerror or str(error)) from None
+        raise NotALayer(path, "not a directory")
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """Begin to look at all entries: go_on() does it, so that others get their turn."""
+        self._plot.forget(now)
+        self._ready(now)
+        self._to_see = self._leases.names()
+
+    def go_on(self, now: float) -> int:
+        """Look at the next entries; how many were put right."""
+        names = self._to_see[-TURN:]
+        del self._to_see[-TURN:]
+        return self.mend(names, now)
+
+    def mend(self, names: Iterable[str], now: float) -> int:
+        """Put the entries NAMES right, those that are ours; how many weren't."""
+        if not self._ready(now):
+            return 0
+        mended = 0
+        lease = None
+        try:
+            for lease in filter(None, map(self._leases.named, names)):
+                if self._plot.mend(lease, now):
+                    mended += 1
+            if lease:
+                self._well()
+        except OSError as error:
+            self._failed(error, now)
+        self._repaired += mended
+        return mended
+
+    def due(self, now: float) -> int:
+        """Do what has waited for its time: repairs after a pause, expiry; how many were mended."""
+        if self._retry.at is not None and self._retry.at <= now:
+            self._failure, self._retry.at = None, None  # and the next pause is longer, if need be
+            self.look(now)
+        mended = self.mend(self._plot.due(now), now)
+        self._expire(now)
+        return mended
+
+    def deadline(self) -> float | None:
+        """When due() has something to do, or None."""
+        times = [self._retry.at, self._plot.deadline()]
+        oldest = next(iter(self._leases), None)
+        if oldest and not (self.wanted.lasting or self._obstacle or self._lost):
+            # A little late, and more of them at once: an idle machine is not woken for each.
+            slack = min(60.0, self.wanted.keep / 16)
+            times.append(max(oldest.asked + self.wanted.keep + slack, self._expire_at))
+        return min((time for time in times if time is not None), default=None)
+
+    def _expire(self, now: float) -> None:
+        """Let go of the first entries that nobody has asked for in ``keep`` seconds."""
+        if self.wanted.lasting or now < self._expire_at or not self._ready(now):
+            return
+        first = islice(self._leases, TURN)
+        over = [lease for lease in first if lease.asked + self.wanted.keep <= now]
+        gone = []
+        try:
+            try:
+                # The other way round, a kill would leave entries that nobody takes away.
+                for lease in over:
+                    self._plot.remove(lease)
+                    gone.append(lease)
+            finally:
+                self._leases.change(now, (), (), gone)
+                self._expired += len(gone)
+            self._stuck = None
+        except OSError as error:
+            self._expire_at = now + _EXPIRE_AGAIN
+            self._stuck = self._trouble(error)
+
+    def tend(self, now: float) -> None:
+        """Write the ledger anew if something removed it."""
+        try:
+            self._leases.tend()
+        except OSError as error:
+            self._failed(error, now)
+
+    # -- what can be in the way ---------------------------------------------------------------
+
+    def _ready(self, now: float) -> bool:
+        """Whether the farm may be used; what is missing of it is taken up, or made."""
+        if self._lost:
+            return False
+        try:
+            self._obstacle = self._plot.obstacle()
+            if not self._obstacle and not self._leases.known:
+                # Before the directory is made: one without a ledger is one that lost it.
+                self._take_up(now)
+            if not self._obstacle:
+                self._obstacle = self._plot.make()
+        except OSError as error:
+            self._failed(error, now)
+            return False
+        return self._obstacle is None
+
+    def _take_up(self, now: float) -> None:
+        over, loss = self._leases.take_up(self._boot(), now, self._plot.highest())
+        if loss:
+            self.notes.append(loss)
+        try:
+            for lease in over:
+                self._plot.remove(lease)
+            self._plot.sweep(self._leases)
+        except OSError as error:
+            self.notes.append(f"{self._plot.path}: {error}")
+        self._to_see = self._leases.names()
+
+    def _failed(self, error: OSError, now: float) -> Trouble:
+        """Remember ERROR, and when to try again; what it means to a person."""
+        trouble = self._trouble(error)
+        if error.errno == errno.EBUSY and error.filename == self._leases.path:
+            remedy = "stop the other daemon, or give one of them another path; ovl-linkd reload"
+            self._lost = trouble = trouble._replace(state="blocked", remedy=remedy)
+            self._retry.settle()
+        else:
+            self._failure = trouble
+            self._retry.failed(now)
+        return trouble
+
+    def _trouble(self, error: OSError) -> Trouble:
+        return self._plot.failing(error)
+
+    def _well(self) -> None:
+        self._failure = None
+        self._retry.settle()

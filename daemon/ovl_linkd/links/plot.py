@@ -1,0 +1,195 @@
+"""A farm's directory on disk: whether it may be used, and its entries one by one.
+
+Which entries there are to be is farm.py's.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ovl_linkd.links import ids
+from ovl_linkd.links.ledger import Lease
+from ovl_linkd.links.link import (
+    Link,
+    create,
+    create_parent,
+    exchange,
+    is_right,
+    observe,
+    remedy_for,
+    sweep,
+)
+from ovl_linkd.links.pauses import Rivalry
+from ovl_linkd.links.walk import unsafe_ancestor
+
+_ATTEMPTS = 4  # looks in a row at an entry that changes while it is looked at
+_ANY = "*"  # stands for the name of any entry
+
+
+class Trouble(NamedTuple):
+    """Why the directory, or something in it, can't be used; ``state`` as of a link (DESIGN 4)."""
+
+    state: str
+    reason: str
+    remedy: str
+
+
+class Plot:
+    """The directory at ``path``, and what in it is not as it should be.
+
+    ``amiss``: what is wrong with which entry, by id.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.amiss: dict[str, Trouble] = {}
+        self._rivals: dict[str, Rivalry] = {}  # of the entries that were replaced lately
+        self._fights: set[str] = set()  # those that are replaced again and again
+
+    def link(self, lease: Lease) -> Link:
+        """LEASE as a link that is to be kept."""
+        return Link(lease.id, f"{self.path}/{lease.id}", lease.target)
+
+    def there(self) -> bool:
+        """Whether anything at all is at the path."""
+        return os.path.lexists(self.path)
+
+    def obstacle(self) -> Trouble | None:
+        """Why nothing may be made in the directory; None also where it is missing.
+
+        Only a directory itself will do, root's or this process' own, in which nobody else may
+        write, and with all above it like that: whoever else could put a symlink here would have
+        the daemon write elsewhere.
+        """
+        try:
+            mode = os.lstat(self.path).st_mode
+        except OSError:
+            mode = stat.S_IFDIR
+        if not stat.S_ISDIR(mode):
+            remedy = f"move {self.path} away; the directory is made as soon as the path is free"
+            what = "a symlink" if stat.S_ISLNK(mode) else "no directory"
+            return Trouble("blocked", f"{what} is at {self.path}", remedy)
+        if reason := unsafe_ancestor(f"{self.path}/{_ANY}"):
+            return Trouble("blocked", reason, "give that directory to root, mode 0755")
+        return None
+
+    def make(self) -> Trouble | None:
+        """Make the directory if it is missing; why that has to wait. Raises OSError."""
+        reason = None if self.there() else create_parent(Link(_ANY, f"{self.path}/{_ANY}", "/"))
+        if not reason:
+            return None
+        remedy = f"make the directory {os.path.dirname(self.path)}"
+        return Trouble("waiting", f"{self.path} is not made: {reason}", remedy)
+
+    def taken(self, name: str) -> bool:
+        """Whether anything has NAME in the directory."""
+        return os.path.lexists(f"{self.path}/{name}")
+
+    def mend(self, lease: Lease, now: float, insist: bool = False) -> str | None:
+        """Put one entry right; what was found, ``missing`` or ``wrong``.
+
+        None if it was right, or could not be put right: `amiss` says so then. One that somebody
+        replaces again and again is put right after pauses, unless INSIST. Raises OSError.
+        """
+        link = self.link(lease)
+        for _ in range(_ATTEMPTS):
+            if is_right(link):
+                self._settle(lease.id, now)
+                return None
+            found = "missing"
+            try:
+                create(link)
+            except FileExistsError:
+                found = "wrong"
+                seen = observe(link)
+                if seen.state in ("blocked", "failing"):
+                    self.amiss[lease.id] = Trouble(seen.state, seen.reason or "", seen.remedy or "")
+                    return None
+                if seen.state != "wrong":
+                    continue
+                if not self._may_answer(lease.id, now, insist):
+                    remedy = f"find out what replaces {link.path}; it is put right after a pause"
+                    reason = f"somebody keeps replacing {link.path}; {seen.reason}"
+                    self.amiss[lease.id] = Trouble("wrong", reason, remedy)
+                    return None
+                try:
+                    exchange(link)
+                except (FileExistsError, FileNotFoundError):
+                    continue
+            self._settle(lease.id, now)
+            return found
+        return None
+
+    def _may_answer(self, name: str, now: float, insist: bool) -> bool:
+        """Whether the entry NAME, which somebody replaced, may be put right now."""
+        rivalry = self._rivals.setdefault(name, Rivalry())
+        if insist:
+            rivalry.insist(now)
+        may = rivalry.may_answer(now)
+        if rivalry.fighting:
+            self._fights.add(name)
+        return may
+
+    def remove(self, lease: Lease) -> None:
+        """Take the entry away if it is the symlink that we made. Raises OSError."""
+        link = self.link(lease)
+        if is_right(link):
+            os.unlink(link.path)
+        self.forsake(lease)
+
+    def forsake(self, lease: Lease) -> None:
+        """The entry is none of ours any more."""
+        self.amiss.pop(lease.id, None)
+        self._rivals.pop(lease.id, None)
+        self._fights.discard(lease.id)
+
+    def due(self, now: float) -> list[str]:
+        """The entries, by id, whose pause or whose fight is over."""
+        return [name for name in self._fights if (self._time(name) or now) <= now]
+
+    def deadline(self) -> float | None:
+        """When due() will next name an entry, or None."""
+        return min(filter(None, map(self._time, self._fights)), default=None)
+
+    def forget(self, now: float) -> None:
+        """Forget what was replaced so long ago that it is no part of a fight any more."""
+        self._rivals = {name: one for name, one in self._rivals.items() if not one.over(now)}
+
+    def _time(self, name: str) -> float | None:
+        rivalry = self._rivals[name]
+        return rivalry.next_try or rivalry.quiet_at()
+
+    def highest(self) -> int | None:
+        """The highest number that is the id of a symlink in the directory, 0 without any.
+
+        None where there is no directory. Raises OSError.
+        """
+        try:
+            with os.scandir(self.path) as entries:
+                numbers = [ids.number(each.name) for each in entries if each.is_symlink()]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return max((number for number in numbers if number), default=0)
+
+    def sweep(self, leases: Iterable[Lease]) -> None:
+        """Clear away what a killed run left half done among LEASES. Raises OSError."""
+        left = {name for name in os.listdir(self.path) if name.startswith(".")}
+        if left:
+            for lease in leases:
+                if f".{lease.id}.ovl-linkd" in left:
+                    sweep(self.link(lease))
+
+    def failing(self, error: OSError) -> Trouble:
+        """What ERROR, met in the directory, means to a person."""
+        what = error.filename2 or error.filename or self.path
+        link = Link(_ANY, f"{self.path}/{_ANY}", "/")
+        return Trouble("failing", f"{error.strerror}: {what}", remedy_for(error, link))
+
+    def _settle(self, name: str, now: float) -> None:
+        """The entry NAME is right now."""
+        self.amiss.pop(name, None)
+        if rivalry := self._rivals.get(name):
+            rivalry.settle(now, replaced=False)
+            if not rivalry.fighting:
+                self._fights.discard(name)
