@@ -64,14 +64,14 @@ def test_a_configuration_without_links_is_right_but_said(tmp_path: Path) -> None
     assert done.stderr == "warning: no link is configured\n"
 
 
-def test_a_farm_is_right_but_not_kept(tmp_path: Path) -> None:
+def test_a_file_where_the_farm_is_to_be(tmp_path: Path) -> None:
     """Whoever asks for leases must not learn only then that there are none."""
     file = tmp_path / "c.yaml"
-    file.write_text("farm: {path: /run/f}\nlinks: {a: {path: /run/a, target: /srv/a}}\n")
+    file.write_text("farm: {path: /etc/fstab}\nlinks: {a: {path: /run/a, target: /srv/a}}\n")
     file.chmod(0o644)
     done = check("--config", file)
     assert done.returncode == 0
-    assert done.stderr == "warning: farm: this version keeps no farm, the setting has no effect\n"
+    assert done.stderr == "warning: farm: /etc/fstab is taken by something that is no directory\n"
 
 
 def test_every_mistake_is_one_line_on_standard_error(config: Path) -> None:

@@ -76,7 +76,7 @@ HEAVY = {
 }
 # What such a command imports as it starts; by way of these, also what they import.
 QUICK = [
-    *("api", "cli", "client", "errors", "published", "links.link"),
+    *("api", "cli", "client", "errors", "published", "leasing", "links.link"),
     *(f"commands.{name}" for name in COMMANDS),
     *("formats", "overlay"),
 ]

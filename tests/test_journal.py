@@ -23,6 +23,7 @@ from systemd.journal import stream_fd
 from ovl_linkd.intercept import saying
 from ovl_linkd.links.keeper import Change, Repair, Status
 from ovl_linkd.links.link import Link
+from ovl_linkd.links.plot import Trouble
 from ovl_linkd.service.report import MESSAGE_IDS, Report, event, what
 from ovl_linkd.service.systemd import Log
 
@@ -429,11 +430,13 @@ def test_an_explanation_uses_only_fields_that_are_there_and_harmless() -> None:
     storm = Report(logger)
     storm.tell([CHANGES["restored"]] * 100, 0.0)
     storm.flush()
+    Report(logger).farm("/run/ctrdf", Trouble("blocked", "a symlink is there", "move it away"))
+    Report(logger).farm_restored("/run/ctrdf", 2)
     for number, text in explanations().items():
         used = set(re.findall("@([A-Z_]+)@", text))
         assert used <= handler.seen.get(number, {}).keys(), text
         assert not used & {"TARGET", "ACTUAL", "FOUND_TARGET"}, text
-    told = {MESSAGE_IDS[name] for name in [*CHANGES, "storm"]}
+    told = {MESSAGE_IDS[name] for name in [*CHANGES, "storm", "farm", "farm-restored"]}
     assert handler.seen.keys() == told
 
 

@@ -111,7 +111,7 @@ def test_a_missing_directory_is_made(tmp_path: Path) -> None:
 
 
 def test_keys_of_a_later_version_are_passed_over(file: str) -> None:
-    value = json.loads(Path(file).read_text()) | {"farm": {"path": "/run/f"}}
+    value = json.loads(Path(file).read_text()) | {"pond": {"path": "/run/f"}}
     Path(file).write_text(json.dumps(value))
     assert published.read(file) == WORD
 

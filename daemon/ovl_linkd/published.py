@@ -8,12 +8,15 @@ the file; a daemon that was given `--config FILE` doesn't, its commands read FIL
 import json
 import os
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ovl_linkd import __version__, config_files
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.link import Link
 from ovl_linkd.replacing import replace
+
+if TYPE_CHECKING:
+    from ovl_linkd.config import Config
 
 PATH = "/run/ovl-linkd/published.json"
 _SCHEMA = 1
@@ -22,12 +25,14 @@ _SCHEMA = 1
 class Published(NamedTuple):
     """The part of the configuration that commands need.
 
-    ``stamp`` is config_files.stamp() as it was when the configuration was read.
+    ``stamp`` is config_files.stamp() as it was when the configuration was read; ``farm`` the
+    farm's directory, None without one.
     """
 
     links: tuple[Link, ...]
     control_socket: str
     stamp: list[config_files.Stamp]
+    farm: str | None = None
 
 
 def known(config_file: str | None) -> Published:
@@ -47,7 +52,13 @@ def known(config_file: str | None) -> Published:
     except ConfigError as error:
         more = "".join(f"\n{problem}" for problem in error.problems[1:])
         raise UserError(f"{error.problems[0]}{more}", "ovl-linkd check") from None
-    return Published(config.links, config.control_socket, stamp)
+    return of(config, stamp)
+
+
+def of(config: "Config", stamp: list[config_files.Stamp]) -> Published:
+    """The part of CONFIG that commands need; STAMP as of Published."""
+    farm = config.farm.path if config.farm else None
+    return Published(config.links, config.control_socket, stamp, farm)
 
 
 def read(path: str = PATH) -> Published | None:
@@ -95,6 +106,7 @@ def _encode(published: Published) -> str:
             "version": __version__,
             "links": [link._asdict() for link in published.links],
             "control_socket": published.control_socket,
+            "farm": published.farm,
             "stamp": published.stamp,
         }
     )
@@ -110,6 +122,6 @@ def _decode(text: str) -> Published | None:
             Link(link["name"], link["path"], link["target"], link["allow_unsafe_parent"])
             for link in value["links"]
         )
-        return Published(links, value["control_socket"], value["stamp"])
+        return Published(links, value["control_socket"], value["stamp"], value["farm"])
     except (KeyError, TypeError):
         return None

@@ -123,7 +123,7 @@ def test_raw_bytes_get_an_answer(daemon_of_all: Daemon) -> None:
         for number in range(len(call)):
             connection.sendall(call[number : number + 1])
         replies = replies_of(connection)
-        assert set(next(replies)["parameters"]) == {"daemon", "links"}
+        assert set(next(replies)["parameters"]) == {"daemon", "links", "farm"}
         connection.sendall(call + call)
         assert [set(next(replies)) for _ in range(2)] == [{"parameters"}] * 2
 

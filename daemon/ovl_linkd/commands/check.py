@@ -88,9 +88,17 @@ def _print_json(config: Config | None, problems: tuple[Problem, ...]) -> None:
 def _warnings(config: Config) -> list[str]:
     """What on disk keeps a link from being of use now, though the configuration is right."""
     found = [one for link in config.links for one in (_target(link), _path(link)) if one]
-    if config.farm:
-        found.append("farm: this version keeps no farm, the setting has no effect")
+    if config.farm and os.path.lexists(path := config.farm.path) and _mode(path) != stat.S_IFDIR:
+        found.append(f"farm: {path} is taken by something that is no directory")
     return found if config.links else [*found, "no link is configured"]
+
+
+def _mode(path: str) -> int:
+    """What is at PATH itself, 0 where that can't be told."""
+    try:
+        return stat.S_IFMT(os.lstat(path).st_mode)
+    except OSError:
+        return 0
 
 
 def _target(link: Link) -> str | None:

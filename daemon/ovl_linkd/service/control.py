@@ -25,7 +25,8 @@ from asyncvarlink import (
 from asyncvarlink.serviceinterface import PermissionDenied, VarlinkServiceInterface
 
 from ovl_linkd import __version__
-from ovl_linkd.links import keeper
+from ovl_linkd.links import farm, keeper
+from ovl_linkd.service import wire
 from ovl_linkd.service.socket import Connection, Peer
 from ovl_linkd.service.wire import Link, Problem, Refused, Rewritten, Service, State, link
 
@@ -68,13 +69,38 @@ class NoFarm(TypedVarlinkErrorReply, interface=INTERFACE):
         hint: str
 
 
+class FarmFull(TypedVarlinkErrorReply, interface=INTERFACE):
+    """The farm has as many entries as it may have; those that nobody asks for go in time."""
+
+    class Parameters:
+        entries: int
+        most: int
+
+
+class FarmUnusable(TypedVarlinkErrorReply, interface=INTERFACE):
+    """A farm is configured, but something is in its way."""
+
+    class Parameters:
+        state: str
+        reason: str
+        remedy: str
+
+
+class NotALayer(TypedVarlinkErrorReply, interface=INTERFACE):
+    """PATH can't be leased: it has to be an existing directory."""
+
+    class Parameters:
+        path: str
+        what: str
+
+
 class Control(VarlinkInterface, name=INTERFACE):
     """Look at the kept links and have them put right.
 
     Everybody may look. What changes something is for root and the daemon's own user.
     """
 
-    errors = (NoSuchLink, ConfigInvalid, Malformed, NoFarm)
+    errors = (NoSuchLink, ConfigInvalid, Malformed, NoFarm, FarmFull, FarmUnusable, NotALayer)
 
     def __init__(self, service: Service, peer: Peer) -> None:
         self._service = service
@@ -88,14 +114,14 @@ class Control(VarlinkInterface, name=INTERFACE):
     @varlinkmethod(return_parameter="links", delay_generator=False)
     async def Monitor(self) -> AsyncIterator[list[Link]]:
         """All links first, then those that changed, each time some did."""
-        changes = self._service.subscribe()
+        changes = self._service.followers.join()
         try:
             yield self._links(self._service.statuses([]))
             while changed := await changes.next():
                 yield self._links(self._service.statuses(changed))
             raise LastResult([])  # the daemon stops
         finally:
-            self._service.unsubscribe(changes)
+            self._service.followers.leave(changes)
 
     @varlinkmethod(return_parameter="result")
     def Rewrite(self, *, options: str, when: str | None = None) -> Rewritten:
@@ -107,9 +133,23 @@ class Control(VarlinkInterface, name=INTERFACE):
 
     @varlinkmethod(return_parameter="paths")
     def Lease(self, *, paths: list[str]) -> list[str]:
-        """A short link for each of PATHS, for at least as long as the farm keeps one unused."""
+        """A short path for each of the directories PATHS, all of them or none.
+
+        It leads there for as long as the farm keeps what nobody asks for, and never elsewhere
+        before the next boot. Options may hold it; what outlives a boot may not.
+        """
         self._require_trust()
-        raise NoFarm(hint="this version keeps no farm")
+        try:
+            leased = self._service.farming.lease(paths)
+        except farm.Full as error:
+            raise FarmFull(entries=error.entries, most=error.most) from None
+        except farm.NotALayer as error:
+            raise NotALayer(path=error.path, what=error.what) from None
+        except farm.Unusable as error:
+            raise FarmUnusable(**error.trouble._asdict()) from None
+        if leased is None:
+            raise NoFarm(hint="give the configuration a farm, and reload it")
+        return leased
 
     @varlinkmethod(return_parameter="links")
     def Repair(self, *, names: list[str] | None = None, adopt: bool | None = None) -> list[Link]:
@@ -132,7 +172,8 @@ class Control(VarlinkInterface, name=INTERFACE):
         return self._state(self._service.statuses([]))
 
     def _state(self, statuses: list[keeper.Status]) -> State:
-        return {"daemon": self._service.daemon(), "links": self._links(statuses)}
+        daemon, whole = self._service.daemon(), wire.farm(self._service.farming)
+        return {"daemon": daemon, "links": self._links(statuses), "farm": whole}
 
     def _require_trust(self) -> None:
         if not self._peer.trusted:

@@ -15,12 +15,14 @@ from ovl_linkd.links.keeper import Change, Keeper, Outcome, Status
 from ovl_linkd.links.watch import Watch
 from ovl_linkd.service import control
 from ovl_linkd.service.clock import clock, wall
+from ovl_linkd.service.farming import TAG, Farming
 from ovl_linkd.service.metrics import Metrics, Moment, layers
+from ovl_linkd.service.publishing import Publication
 from ovl_linkd.service.reading import read_config
 from ovl_linkd.service.report import WINDOW, Report, event, summary
 from ovl_linkd.service.rewriting import rewrite
 from ovl_linkd.service.socket import Connection, ControlSocket, Peer
-from ovl_linkd.service.subscription import Subscription
+from ovl_linkd.service.subscription import Followers
 from ovl_linkd.service.systemd import notify, open_log, passed_socket, watchdog_interval
 from ovl_linkd.service.textfile import Textfile
 from ovl_linkd.service.wire import Daemon, Problem, Refused, Rewritten
@@ -48,10 +50,12 @@ class Service:
         before = published.read() if config_file is None else None
         kept = {link.path: link.target for link in before.links} if before else {}
         self._keeper = Keeper(clock, kept)
+        self.farming = Farming(self._report, self._on_farm)
+        self._publication = Publication(config_file is None, self._report.once)
         self._watch = _open_watch()
         self._reloading = asyncio.Lock()
         self._hangup: asyncio.Task[None] | None = None
-        self._subscriptions: set[Subscription] = set()
+        self.followers = Followers()
         self._socket = ControlSocket(self._config.control_socket, self._attach)
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
@@ -85,8 +89,7 @@ class Service:
 
     async def _say_goodbye(self) -> None:
         """End every Monitor with a last reply, as far as its client takes it, and close."""
-        for subscription in self._subscriptions:
-            subscription.end()
+        self.followers.end()
         for _ in range(10):
             await asyncio.sleep(0)  # a turn of the loop each, no time
         asyncio.get_running_loop().remove_reader(self._watch)  # or the socket would be put back
@@ -103,6 +106,7 @@ class Service:
             if not tags:
                 break
             outcomes += self._keeper.mend(tags, now)
+            self.farming.mend(tags, now)
             own |= OWN in tags
             now = clock()
         self._tell(self._keeper.record(outcomes, now))
@@ -124,11 +128,16 @@ class Service:
         self._look_at_mounts(clock())
 
     def _look_at_mounts(self, now: float) -> None:
-        self._tell(self._keeper.look(self._watch.moved(), now))
+        self._look(self._watch.moved(), now)
+
+    def _look(self, tags: Collection[str], now: float) -> None:
+        changes = self._keeper.look(tags, now)
+        self.farming.mend(tags, now)
+        self._tell(changes)
 
     def _on_timer(self) -> None:
         now = clock()
-        self._tell(self._keeper.look(self._keeper.due(now), now))
+        self._look(self._keeper.due(now), now)
 
     def _on_trouble(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
         """A bug of ours: say it, and look at everything again, since a hint may be lost."""
@@ -144,7 +153,7 @@ class Service:
         loop.call_later(TROUBLE, self._look_at_everything)
 
     def _look_at_everything(self) -> None:
-        self._tell(self._keeper.look(self._watch.everything(), clock()))
+        self._look(self._watch.everything(), clock())
 
     def _resync(self) -> None:
         self._resync_later()
@@ -159,8 +168,8 @@ class Service:
             self._report.once(self._socket.path, None)
         except (OSError, UserError) as error:
             self._report.once(self._socket.path, f"no control socket: {error}")
-        if self._file is None and published.read() is None:
-            self._publish()
+        self._publication.ensure()
+        self.farming.tend()
 
     def _resync_later(self) -> None:
         asyncio.get_running_loop().call_later(self._config.resync_interval, self._resync)
@@ -182,8 +191,11 @@ class Service:
         self._textfile.soon()
         if self._report.unsaid() and self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(WINDOW, self._flush_report)
-        for subscription in self._subscriptions:
-            subscription.add(change.after.link.name for change in changes)
+        self.followers.add(change.after.link.name for change in changes)
+        self._tell_summary()
+
+    def _on_farm(self) -> None:
+        self._textfile.soon()
         self._tell_summary()
 
     def _tell_summary(self) -> None:
@@ -216,21 +228,19 @@ class Service:
         # Watch first, then look: what happens in between makes an event.
         ways = [(link.path, link.name, False) for link in wanted.links]
         ways += [(link.target, link.name, True) for link in wanted.links]
-        ways.append((self._socket.path, OWN, False))
-        if self._file is None:
-            ways.append((published.PATH, OWN, False))
-        self._watch.follow(ways)
+        self.farming.want(wanted.farm)
+        own = [self._socket.path, *self._publication.paths, *self.farming.own_files()]
+        ways += [(path, OWN, False) for path in own]
+        self._watch.follow(ways, self.farming.directories())
         for link, error in self._keeper.sweep():
             self._log.warning("%s: %s, ignoring", link.path, error)
         self._config = wanted
-        self._tell(self._keeper.look(self._keeper.names, clock()))
+        self._look((*self._keeper.names, TAG), clock())
         self._tell_summary()  # also where nothing changed but which links are kept
         self._metrics.kept(layers(wanted.links))
         self._textfile.move(wanted.metrics_file)
         for link in gone:
-            self._log.info("%s is kept no more; what is there stays", link.path)
-        if wanted.farm:
-            self._log.warning("farm: this version keeps none, ignoring")
+            self._report.gone(link.path)
 
     def _on_hangup(self) -> None:
         self._hangup = asyncio.create_task(self._reload_for_nobody())
@@ -283,20 +293,12 @@ class Service:
         every = self._keeper.statuses()
         return [status for status in every if status.link.name in names] if names else every
 
-    def subscribe(self) -> Subscription:
-        """The changes from now on."""
-        subscription = Subscription()
-        self._subscriptions.add(subscription)
-        return subscription
-
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """No more for SUBSCRIPTION."""
-        self._subscriptions.discard(subscription)
-
     def repair(self, names: list[str], adopt: bool) -> list[Status]:
         """Put the links NAMES, or all, right now; how they are then."""
         wanted = names or list(self._keeper.names)
         self._tell(self._keeper.insist(wanted, clock(), adopt))
+        if not names:
+            self.farming.mend([TAG], clock())
         return self.statuses(names)
 
     def rewrite(self, options: str, when: str) -> Rewritten:
@@ -316,14 +318,8 @@ class Service:
             self._report.once(self._socket.path, f"no control socket: {error}")
 
     def _publish(self) -> None:
-        if self._file is not None:
-            return
-        links = self._config.links
-        try:
-            published.write(published.Published(links, self._socket.path, self._stamp))
-            self._report.once(published.PATH, None)
-        except OSError as error:
-            self._report.once(published.PATH, f"commands will be slower: {error}")
+        config = self._config._replace(control_socket=self._socket.path)
+        self._publication.write(published.of(config, self._stamp))
 
     def _exposition(self) -> str:
         watch, interval = self._watch, self._config.resync_interval

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from ovl_linkd.links.keeper import Change, Status
+from ovl_linkd.links.plot import Trouble
 from ovl_linkd.text import printable
 
 MOST_LINES = 10  # about links, within
@@ -35,6 +36,8 @@ MESSAGE_IDS = {
     "failing": "05766e4ab87c4ea1b0bc72a7516c0c0c",
     "fight": "050be54a10e341f19c98bf6b8ddc76d4",
     "fight-over": "c508d02a99f34f5f87059acedf4f1be5",
+    "farm": "ce3b1ac6a56649a7bce68ddaab337f03",
+    "farm-restored": "dd31a22a98b7432bb488d4095a136603",
     "storm": "7e0d158e637a4637825690a924585e22",
     "loaded": "95b040b30a7e44dea8fd4165cf8642d6",
     "reload-failed": "805fbb5a7fbe49b68f00be6bc8b7e067",
@@ -120,6 +123,29 @@ class Report:
             )
         self._unwatched = set(found)
         return True
+
+    def gone(self, what: str) -> None:
+        """Log that WHAT is kept no more."""
+        self._logger.info("%s is kept no more; what is there stays", what)
+
+    def note(self, trouble: str) -> None:
+        """Log a TROUBLE that was met, and is over."""
+        self._logger.warning("%s", trouble, extra=event("degraded"))
+
+    def farm(self, path: str, trouble: Trouble | None) -> None:
+        """Log that the farm at PATH is well now, or what its TROUBLE is."""
+        state = trouble.state if trouble else "ok"
+        fields, text = {"PATH": path, "STATE": state}, f"the farm {path}: {state}"
+        if trouble:
+            fields |= {"REASON": printable(trouble.reason), "REMEDY": printable(trouble.remedy)}
+            text += f": {trouble.reason} (to do: {trouble.remedy})"
+        self._logger.log(_LEVELS[state], "%s", text, extra=event("farm", **fields))
+
+    def farm_restored(self, path: str, entries: int) -> None:
+        """Log that so many ENTRIES of the farm at PATH were put right."""
+        what = "entry" if entries == 1 else "entries"
+        extra = event("farm-restored", PATH=path, ENTRIES=str(entries))
+        self._logger.warning("restored %d %s of the farm %s", entries, what, path, extra=extra)
 
     def once(self, thing: str, trouble: str | None) -> None:
         """Log a TROUBLE with THING that stops no repair, until it has been well (None) again."""

@@ -1,4 +1,4 @@
-"""What changed since a follower last asked."""
+"""What changed since a follower last asked, and who follows."""
 
 import asyncio
 from collections.abc import Iterable
@@ -31,3 +31,31 @@ class Subscription:
         self._news.clear()
         names, self._names = self._names, set()
         return set() if self._ended else names
+
+
+class Followers:
+    """Everybody who follows."""
+
+    def __init__(self) -> None:
+        self._all: set[Subscription] = set()
+
+    def join(self) -> Subscription:
+        """One more; leave() when it has gone."""
+        subscription = Subscription()
+        self._all.add(subscription)
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """No more for SUBSCRIPTION."""
+        self._all.discard(subscription)
+
+    def add(self, names: Iterable[str]) -> None:
+        """The links NAMES changed."""
+        known = list(names)
+        for subscription in self._all:
+            subscription.add(known)
+
+    def end(self) -> None:
+        """There is no more to come, for anybody."""
+        for subscription in self._all:
+            subscription.end()

@@ -9,7 +9,8 @@ from typing import Protocol, TypedDict
 
 from ovl_linkd.links import keeper
 from ovl_linkd.service.clock import wall
-from ovl_linkd.service.subscription import Subscription
+from ovl_linkd.service.farming import Farming
+from ovl_linkd.service.subscription import Followers
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,34 @@ class Rewritten:
     remedy: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Farm:
+    """The farm as the daemon last saw it, with as many ``entries`` as there are and may be at most.
+
+    ``oldest``: when the entry was last asked for that goes next. ``guarded``: whether the directory
+    is append-only, null where that can't be told. The last three are counted from the start.
+    """
+
+    path: str
+    state: str
+    reason: str | None
+    remedy: str | None
+    entries: int
+    most: int
+    oldest: str | None
+    guard: str
+    guarded: bool | None
+    leases: int
+    expiries: int
+    repairs: int
+
+
 class State(TypedDict):
-    """The daemon and its links."""
+    """The daemon, its links and its farm."""
 
     daemon: Daemon
     links: list[Link]
+    farm: Farm | None
 
 
 class Refused(Exception):
@@ -94,13 +118,12 @@ class Refused(Exception):
 class Service(Protocol):
     """What the interface needs of the daemon."""
 
+    farming: Farming
+    followers: Followers
+
     def daemon(self) -> Daemon: ...
 
     def statuses(self, names: Collection[str]) -> list[keeper.Status]: ...
-
-    def subscribe(self) -> Subscription: ...
-
-    def unsubscribe(self, subscription: Subscription) -> None: ...
 
     def repair(self, names: list[str], adopt: bool) -> list[keeper.Status]: ...
 
@@ -126,6 +149,28 @@ def link(status: keeper.Status) -> Link:
         fighting=status.fighting,
         repairs=status.repairs,
         last_repair=last and Repair(wall(last.at), last.found, round(last.took * 1e6)),
+    )
+
+
+def farm(farming: Farming) -> Farm | None:
+    """How FARMING stands, as it goes over the wire."""
+    status = farming.status()
+    if status is None:
+        return None
+    trouble = status.trouble
+    return Farm(
+        path=status.wanted.path,
+        state=trouble.state if trouble else "ok",
+        reason=_utf8(trouble and trouble.reason),
+        remedy=_utf8(trouble and trouble.remedy),
+        entries=status.entries,
+        most=status.wanted.most,
+        oldest=None if status.oldest is None else wall(status.oldest),
+        guard="append-only" if status.wanted.lasting else "none",
+        guarded=farming.guarded(),
+        leases=status.leases,
+        expiries=status.expiries,
+        repairs=status.repairs,
     )
 
 
