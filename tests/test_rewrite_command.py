@@ -302,11 +302,13 @@ def test_an_unknown_format_is_a_usage_error(world: World) -> None:
     assert (done.returncode, done.stdout) == (2, b"")
 
 
-def test_a_line_of_fstab_and_a_unit_keep_their_form(world: World) -> None:
+def test_every_format_keeps_its_form(world: World) -> None:
     world.mount_says("2.38.1 (libmount 2.38.1)")
     for form, text in (
         ("fstab", b"# mine\noverlay  /t  overlay  %b  0 0\n"),
         ("unit", b"[Mount]\nWhat=o\nWhere=/t\nType=overlay\nOptions=%b\n"),
+        ("oci", b'{"mounts": [{"type": "overlay", "options": ["%b"]}]}\n'),
+        ("containerd", b'[{"type": "overlay", "options": ["%b"]}]\n'),
     ):
         done = world.rewrite("--as", form, given=text % world.options(30))
         assert (done.returncode, done.stderr) == (0, b"")

@@ -51,5 +51,7 @@ FORMATS = {
         Format("mount", "mount(8) command lines", True, False, "mount_line"),
         Format("fstab", "lines of fstab", True, True, "fstab"),
         Format("unit", "a .mount unit of systemd", True, True, "mount_unit"),
+        Format("oci", "an OCI runtime's config.json", False, False, "oci"),
+        Format("containerd", "containerd's mounts as JSON", False, False, "containerd"),
     )
 }
