@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.bench import idling, links, peers, planning, restoring, starting
+from tests.bench import idling, links, peers, planning, restoring, rewriting, starting
 from tests.bench.figures import Figure
 
 
@@ -41,6 +41,13 @@ THEMES = {
         "Planning",
         "plan() beside the mount(2) that its result is for.",
         planning.measure,
+    ),
+    "rewriting": Theme(
+        "Rewriting",
+        "Options as containerd writes them, through the packaged link: by the Python API, by the "
+        "daemon's socket (a connection each), and a large fstab through the command, start "
+        "included.",
+        rewriting.measure,
     ),
     "starting": Theme(
         "Commands",
