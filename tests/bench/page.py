@@ -98,12 +98,37 @@ def _section(name: str, theme: Theme, measured: dict[str, Any]) -> Iterator[str]
         yield f"**Not all of it could be measured here:** {_cell(measured['trouble'])}\n"
     if name in PICTURES and figures:
         yield f"![{theme.title}](benchmarks/{name}.svg)\n"
+    if theme.pivot:
+        yield from _pivoted([each for each in figures if each.series])
+        figures = [each for each in figures if not each.series]
+    if figures:
+        yield from _table(figures)
+    yield from _commands(name, _figures(measured), measured["seconds"])
+
+
+def _table(figures: Sequence[Figure]) -> Iterator[str]:
     yield "| | median | p25 to p75 | p99 | beside it | ratio | budget | |"
     yield "|---|--:|--:|--:|---|--:|---|---|"
     for each in figures:
         yield f"| {' | '.join(map(_cell, _row(each)))} |"
     yield ""
-    yield from _commands(name, figures, measured["seconds"])
+
+
+def _pivoted(figures: Sequence[Figure]) -> Iterator[str]:
+    """A table with a column for each series; in its cells medians, and the middle half."""
+    columns = list(dict.fromkeys(each.series for each in figures))
+    rows: dict[str, dict[str, str]] = {}
+    for each in figures:
+        cells = rows.setdefault(each.what.removesuffix(f", {each.series}"), {})
+        cells[each.series] = quantity(each.ours.p50, each.unit)
+        if each.ours.rounds > 1:
+            middle = f"{number(each.ours.p25)} to {number(each.ours.p75)}"
+            cells[each.series] += f"<br>{middle}"
+    yield f"| | {' | '.join(columns)} |"
+    yield f"|---|{'--:|' * len(columns)}"
+    for name, cells in rows.items():
+        yield f"| {name} | {' | '.join(cells.get(column, '–') for column in columns)} |"
+    yield ""
 
 
 def _row(figure: Figure) -> Sequence[str]:
@@ -132,8 +157,9 @@ def _commands(name: str, figures: Sequence[Figure], seconds: int) -> Iterator[st
     """What ran, to the letter; what ran for several of the figures stands there once."""
     ran: dict[str, list[str]] = {}
     for each in figures:
-        if each.command:
-            ran.setdefault(each.command, []).append(each.what)
+        whats = ran.setdefault(each.command, [])
+        if (what := each.series or each.what) not in whats:
+            whats.append(what)
     yield "<details>"
     yield f"<summary>What exactly ran: <code>make bench ARGS={name}</code>, {seconds} s</summary>\n"
     for command, whats in ran.items():

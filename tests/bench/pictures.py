@@ -18,6 +18,7 @@ from tests.bench.figures import Figure, number
 
 _INK, _PAPER = "#1f2328", "#ffffff"
 _OURS, _LOOP, _OTHERS = "#1a7f9c", "#d1843a", "#9aa4af"
+_WAYS = (_OTHERS, _OURS, "#6bb38a", _LOOP, "#7a5ea8", "#c4607d", "#b9a23b", "#5b6b7c", "#3f8f5f")
 # A picture in an <img> can't know the page's colours, but it can bring both of its own along.
 _STYLE = """
 svg { color: #1f2328; }
@@ -123,6 +124,50 @@ def _line(axes: Axes, at: Sequence[float], values: Sequence[float], name: str, c
     axes.plot(at, values, marker="o", markersize=4, linewidth=1.6, color=colour, label=name)
 
 
+def layers(figures: Sequence[Figure]) -> str:
+    """How many layers mount: a group of bars for each length of names, a bar for each way."""
+    names = list(dict.fromkeys(each.what.removesuffix(f", {each.series}") for each in figures))
+    series = list(dict.fromkeys(each.series for each in figures))
+    canvas = Canvas(figsize=(8, 1 + 0.16 * len(names) * (len(series) + 1)), layout="constrained")
+    axes = canvas.subplots()
+    height = 1 / (len(series) + 1)
+    for row, way in enumerate(series):
+        found = [each for each in figures if each.series == way]
+        at = [names.index(each.what.removesuffix(f", {way}")) + row * height for each in found]
+        values = [each.ours.p50 for each in found]
+        axes.barh(at, values, height=0.85 * height, color=_WAYS[row % len(_WAYS)], label=way)
+        for y, value in zip(at, values, strict=True):
+            axes.text(value + 4, y, number(value), va="center", fontsize=8)
+    axes.set_yticks([row + (len(series) - 1) * height / 2 for row in range(len(names))], names)
+    axes.set_ylim(len(names) - height, -1.5 * height)
+    axes.axvline(500, color=_INK, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, 540)
+    axes.set_xlabel("lower layers that mount and are all there; the kernel takes 500")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    canvas.legend(loc="outside upper center", ncols=4)
+    return _svg(canvas)
+
+
+def mounting(figures: Sequence[Figure]) -> str:
+    """The time of a mount over the number of its layers, a line for each way."""
+    canvas = Canvas(figsize=(8, 3.6), layout="constrained")
+    axes = canvas.subplots()
+    points = [each for each in figures if each.series and each.at is not None]
+    for row, way in enumerate(dict.fromkeys(each.series for each in points)):
+        mine = [each for each in points if each.series == way]
+        at, values = [each.at or 0 for each in mine], [each.ours.p50 for each in mine]
+        _line(axes, at, values, way, _WAYS[row % len(_WAYS)])
+    axes.legend()
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("lower layers")
+    axes.set_ylabel("ms")
+    axes.grid()
+    return _svg(canvas)
+
+
 def commands(figures: Sequence[Figure]) -> str:
     """From exec to exit, beside a Python that does nothing."""
     bars = sorted((each for each in figures if each.theirs), key=lambda each: -each.ours.p50)
@@ -155,5 +200,7 @@ def _time(microseconds: float) -> str:
 PICTURES: dict[str, Callable[[Sequence[Figure]], str]] = {
     "peers": peers,
     "links": from_one_to_many,
+    "layers": layers,
+    "mounting": mounting,
     "starting": commands,
 }

@@ -3,7 +3,17 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.bench import idling, links, peers, planning, restoring, rewriting, starting
+from tests.bench import (
+    idling,
+    layers,
+    links,
+    mounting_time,
+    peers,
+    planning,
+    restoring,
+    rewriting,
+    starting,
+)
 from tests.bench.figures import Figure
 
 
@@ -13,6 +23,7 @@ class Theme(NamedTuple):
     title: str
     about: str
     measure: Callable[[float], Iterator[Figure]]
+    pivot: bool = False  # a column for each series of figures
 
 
 THEMES = {
@@ -36,6 +47,20 @@ THEMES = {
         "other, memory after the start, and what a file that comes and goes in the same directory "
         "costs.",
         links.measure,
+    ),
+    "layers": Theme(
+        "Layers that fit, and mount",
+        "The most lower layers, beside an upperdir and a workdir under the same root, that were "
+        "mounted and then all there, by how long their names are. The kernel takes 500.",
+        layers.measure,
+        pivot=True,
+    ),
+    "mounting": Theme(
+        "The time of a mount",
+        "The system calls alone, from the options at hand to the mount, for containerd's names of "
+        "three digits with upperdir and workdir; each way in turn.",
+        mounting_time.measure,
+        pivot=True,
     ),
     "planning": Theme(
         "Planning",
