@@ -15,6 +15,9 @@ VENV := .venv
 # More arguments for pytest: make test ARGS='-k keeper -x'
 ARGS :=
 
+# How long `make soak` mounts while cleaners run.
+SOAK_SECONDS := 600
+
 # Where `make install` puts things, for a package also below which directory; FORCE=1 has
 # `make uninstall` take ovl-linkd away from those who need it.
 PREFIX := /usr/local
@@ -446,3 +449,5 @@ soak: setup-test  ## faults and properties in their long form; says what runs an
 	as_root env SOAK=true $(VENV)/bin/python -m pytest --durations=0 tests/faults $(ARGS)
 	echo "soak: 2. the property tests with 10,000 examples each, 10 minutes"
 	as_root $(VENV)/bin/python -m pytest -m hypothesis --hypothesis-profile=soak $(ARGS)
+	echo "soak: 3. mounts by every way in while cleaners run, $(SOAK_SECONDS) s"
+	as_root $(VENV)/bin/python -m tests.endurance --seconds $(SOAK_SECONDS)

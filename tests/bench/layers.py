@@ -18,7 +18,7 @@ def measure(effort: float) -> Iterator[Figure]:
     os.makedirs(ways.POINT, exist_ok=True)
     with mount8s() as others:
         for store in STORES if effort == 1 else STORES[1:2]:
-            with store.made():
+            with store.made(), store.named():
                 for way in [*CALLS, *others]:
                     most = sample(_most(store, way))
                     what = f"{store.name} ({len(store.layer(0))} bytes), {way.name}"

@@ -19,7 +19,7 @@ def measure(effort: float) -> Iterator[Figure]:
     """Containerd's names of three digits, each number of layers by each way in turn."""
     store = STORES[1]
     os.makedirs(ways.POINT, exist_ok=True)
-    with store.made():
+    with store.made(), store.named():
         for count in COUNTS:
             mounts = {}
             for way in [*CALLS, DESCRIPTORS]:

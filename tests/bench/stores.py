@@ -47,7 +47,7 @@ class Store(NamedTuple):
 
     @contextmanager
     def made(self) -> Iterator[None]:
-        """All layers, the container's own directories, the link and the farm are there meanwhile.
+        """All layers, and the container's own directories, are there meanwhile.
 
         Each layer holds a file that no other has, and one that all have.
         """
@@ -59,6 +59,15 @@ class Store(NamedTuple):
                     file.write(str(number))
         for own in (b"work", b"fs"):
             os.makedirs(b"%b/%b/%b" % (self.root, self.id_of(MOST), own))
+        try:
+            yield
+        finally:
+            shutil.rmtree(self.root)
+            os.makedirs(world.STORE, exist_ok=True)  # the other themes count on it
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """The link and the farm are there meanwhile, and nobody keeps them."""
         os.symlink(self.root, LINK)
         os.mkdir(FARM)
         for entry in self.farm(MOST):
@@ -68,8 +77,6 @@ class Store(NamedTuple):
         finally:
             shutil.rmtree(FARM)
             os.unlink(LINK)
-            shutil.rmtree(self.root)
-            os.makedirs(world.STORE, exist_ok=True)  # the other themes count on it
 
 
 def shows(root: str, count: int) -> bool:
