@@ -171,7 +171,6 @@ def etc(text: str | None) -> None:
         pytest.param("", id="empty"),
         pytest.param('disabled_plugins = ["cri"]\n', id="version 1"),
         pytest.param('version = 2\n[plugins."io.containerd.gc.v1.scheduler"]\n', id="version 2"),
-        pytest.param("version = 3\n", id="version 3"),
     ],
 )
 @in_a_private_world
@@ -196,9 +195,19 @@ def test_a_file_that_has_the_table_is_not_given_another_one() -> None:
     comment, line = printed.strip().split("\n")
     assert f'in its table [plugins."{PLUGIN}"]' in comment
     before, heading, after = CONFIG.read_text().partition(f'[plugins."{PLUGIN}"]\n')
-    _, _, rest = after.partition("\n")
-    CONFIG.write_text(f"{before}{heading}{line}\n{rest}")
+    CONFIG.write_text(before + heading + after.replace('    root_path = ""', line, 1))
     assert machine.read(str(CONFIG)).root_path == "/run/ctrd"
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_file_of_containerd_2_has_the_same_table(version: int, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f"version = {version}\n")
+    empty = machine.read(str(file), ask=False)
+    assert (empty.table, empty.has_table) == (f'[plugins."{PLUGIN}"]', False)
+    file.write_text(f"version = {version}\n{empty.table}\nroot_path = '/run/ctrd'\n")
+    read = machine.read(str(file), ask=False)
+    assert (read.root_path, read.has_table, read.trouble) == ("/run/ctrd", True, None)
 
 
 def test_a_dump_of_containerd_2_is_understood(
