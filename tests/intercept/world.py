@@ -12,7 +12,7 @@ TOP = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("ovl-linkd")
 
 #: as long as containerd's own: 128 layers are some 10 KB of options
-_LONG = "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+LONG = "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 
 
 class World:
@@ -23,17 +23,30 @@ class World:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.snapshots = place / _LONG
+        self.snapshots = place / LONG
         self.short = place / "l"
         self.merged = place / "merged"
         self.config = place / "config.yaml"
         self.snapshots.mkdir(parents=True)
         self.merged.mkdir()
         self.short.symlink_to(self.snapshots)
+        self._links: dict[str, tuple[Path, Path]] = {}
+        self.link("store", self.snapshots, self.short)
+
+    def link(
+        self, name: str, target: Path, path: Path | None = None, inside: Path = Path("/")
+    ) -> None:
+        """Make one more link, and have the configuration name it as it is seen INSIDE a root."""
+        path = path or self.place / name
+        if not path.is_symlink():
+            path.symlink_to(target)
+        self._links[name] = (Path("/") / path.relative_to(inside), target)
+        lines = [
+            f"  {name}: {{path: {path}, target: {target}, allow-unsafe-parent: true}}"
+            for name, (path, target) in self._links.items()
+        ]
         self.config.write_text(
-            "links:\n  ctrdl: null\n"
-            f"  store:\n    path: {self.short}\n    target: {self.snapshots}\n"
-            f"control-socket: {place}/control.sock\n"
+            "\n".join(["links:", "  ctrdl: null", *lines, f"control-socket: {self.place}/sock", ""])
         )
 
     def layers(self, count: int, first: int = 100) -> tuple[range, bytes]:
@@ -49,12 +62,25 @@ class World:
         file.write_bytes(options)
         return file
 
+    def command(self, *options: str, fault: str | None = None) -> list[str | Path]:
+        """What has the words after it run under `ovl-linkd exec`, one with a FAULT if need be."""
+        ours: list[str | Path] = [COMMAND, "exec"]
+        if fault:
+            ours = [sys.executable, "-m", "tests.intercept.launcher", fault]
+        return [*ours, "--config", self.config, *options, "--"]
+
     def run(
-        self, *command: str | Path, options: Sequence[str] = ("--verbose",), code: int | None = 0
+        self,
+        *command: str | Path,
+        options: Sequence[str] = ("--verbose",),
+        fault: str | None = None,
+        code: int | None = 0,
     ) -> subprocess.CompletedProcess[str]:
         """Run COMMAND under `ovl-linkd exec`. AssertionError unless it ends with CODE."""
         done = subprocess.run(
-            [COMMAND, "exec", "--config", self.config, *options, "--", *command],
+            [*self.command(*options, fault=fault), *command],
+            env=os.environ | {"FAULTS": str(self.place / "faults")},
+            cwd=TOP,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -64,6 +90,12 @@ class World:
         said = f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         assert code in (None, done.returncode), said
         return done
+
+
+def mounts_at(place: Path) -> int:
+    """How many mounts there are at PLACE, on top of each other."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return sum(line.split()[4] == str(place) for line in lines)
 
 
 #: a command that prints what is mounted at its argument, for who mounts where nobody else sees it

@@ -44,19 +44,21 @@ def run(args: "Namespace") -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise UserError("no COMMAND to run", "ovl-linkd exec -- COMMAND [ARGUMENT...]", 2)
-    from ovl_linkd.intercept import detach
+    from ovl_linkd.intercept import detach, manager
     from ovl_linkd.intercept.names import KnownNames
     from ovl_linkd.intercept.supervisor import supervise
 
     names = KnownNames(_known(args.config), follow=args.config is None)
     stderr = 2 if args.verbose else None
-    pid = os.getpid()
+    pid, unit = os.getpid(), manager.unit_of_this_process()
+    ignores_sigpipe = manager.ignores_sigpipe(unit)
     detach.put_under_filter(
         lambda listener, begin: supervise(listener, begin, command, pid, names, stderr),
         stderr,
         args.no_new_privs,
+        unit,
     )
-    _become(command)
+    _become(command, ignores_sigpipe)
 
 
 def _known(config_file: str | None) -> "Published":
@@ -73,14 +75,15 @@ def _known(config_file: str | None) -> "Published":
         return published.Published((), "", [])
 
 
-def _become(command: list[str]) -> NoReturn:
+def _become(command: list[str], ignores_sigpipe: bool) -> NoReturn:
     """Execute COMMAND as a shell would. Raises UserError."""
     environment = _environment() | {b"LIBMOUNT_FORCE_MOUNT2": b"always"}
     import signal
 
     # Python ignores them, and what is ignored stays so.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    if not ignores_sigpipe:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     denied = None
     for path in _places(command[0], environment):
         try:

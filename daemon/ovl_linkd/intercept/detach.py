@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 
 from ovl_linkd.errors import UserError
-from ovl_linkd.intercept import scope, seccomp
+from ovl_linkd.intercept import manager, seccomp
 
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
@@ -23,16 +23,19 @@ _libc = ctypes.CDLL(None, use_errno=True)
 Supervise = Callable[[int, Callable[[], None]], None]
 
 
-def put_under_filter(supervise: Supervise, stderr: int | None, no_new_privs: bool) -> None:
+def put_under_filter(
+    supervise: Supervise, stderr: int | None, no_new_privs: bool, unit: str | None
+) -> None:
     """Put this process under the filter, with SUPERVISE at its other end in a process of its own.
 
-    STDERR: a descriptor that this one keeps. Raises UserError.
+    STDERR: a descriptor that this one keeps. UNIT: systemd's, that this process belongs to. Raises
+    UserError.
     """
     seccomp.check_machine()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
-            _fork_off(lambda: _be_supervisor(theirs, supervise, stderr))
+            _fork_off(lambda: _be_supervisor(theirs, supervise, stderr, unit))
         _hear(ours)
         listener = seccomp.install(no_new_privs)
         socket.send_fds(ours, [b"listener"], [listener])
@@ -69,11 +72,12 @@ def _fork_off(become: Callable[[], None]) -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _be_supervisor(command: socket.socket, supervise: Supervise, stderr: int | None) -> None:
+def _be_supervisor(
+    command: socket.socket, supervise: Supervise, stderr: int | None, unit: str | None
+) -> None:
     """Leave everything that is the command's, take its listener, supervise."""
     try:
         kept = command.fileno()
-        unit = scope.unit_of_this_process()
         os.setsid()
         os.chdir("/")
         os.umask(0o022)
@@ -89,7 +93,7 @@ def _be_supervisor(command: socket.socket, supervise: Supervise, stderr: int | N
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _libc.prctl(_PR_SET_NAME, b"ovl-linkd-exec", 0, 0, 0)
         _be_spared()
-        scope.enter(unit)
+        manager.enter_scope(unit)
         command.send(b"done")
         _, listeners, _, _ = socket.recv_fds(command, 64, 1)
     except Exception as error:

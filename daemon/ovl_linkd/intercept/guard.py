@@ -19,6 +19,7 @@ LEAST = 2
 _TRIES = 3  # workers that one call may kill
 _PATIENCE = 30.0  # seconds for a call: its directories may be a server's that doesn't answer
 _IMPATIENCE = 2.0  # the same when there can be no more workers
+_FAREWELL = 1.0
 _TICK = 0.1
 _IDLE = 10.0  # seconds after which a worker more than LEAST goes
 
@@ -55,9 +56,17 @@ class Guard:
                 self._be_patient()
                 self._keep_enough()
                 self._settle()
+            self._end()
         finally:
             for child, _ in self._workers.values():
                 os.kill(child, signal.SIGKILL)
+
+    def _end(self) -> None:
+        """Let the workers say what they have to say."""
+        deadline = time.monotonic() + _FAREWELL
+        while self._slots.anybody(BUSY) and time.monotonic() < deadline:
+            time.sleep(0.002)
+            self._bury()
 
     def _wait(self) -> bool:
         """Wait until there may be something to do; whether everybody is gone."""

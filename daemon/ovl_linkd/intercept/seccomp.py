@@ -11,6 +11,7 @@ Sources: <linux/seccomp.h>, <linux/audit.h>, <linux/filter.h>; kernel/seccomp.c.
 import ctypes
 import errno
 import os
+import select
 import struct
 import sys
 from typing import NamedTuple
@@ -223,14 +224,24 @@ def wake_quickly(listener: int) -> None:
 def receive(listener: int, address: int) -> bool:
     """Wait for a notification, to be put at ADDRESS, where ROOM bytes are zero; whether one came.
 
-    None comes if a signal arrives, or the caller was killed just then. Raises OSError.
+    None comes if a signal arrives, or the caller was killed just then. Raises OSError, ENOTCONN
+    where nobody is under the filter any more; before Linux 6.11 it goes on waiting then.
     """
     if _ioctl(listener, _RECV, address) == 0:
         return True
     number = ctypes.get_errno()
+    if number == errno.ENOENT and is_over(listener):
+        number = errno.ENOTCONN
     if number in (errno.EINTR, errno.ENOENT):
         return False
     raise OSError(number, os.strerror(number))
+
+
+def is_over(listener: int) -> bool:
+    """Whether nobody is under the filter any more."""
+    poll = select.poll()
+    poll.register(listener, 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 def is_valid(listener: int, id_: int) -> bool:

@@ -45,6 +45,7 @@ def supervise(
     state = _State(command, pid)
     guard = Guard(around, woken, state.publish)
     guard.start()
+    state.publish(Counts(0, 0, 0))
     begin()
     try:
         guard.run()

@@ -45,6 +45,7 @@ class Worker:
         self._around = around
         self._slot = around.slots[number]
         self._blind = False
+        self._caller = ""
 
     def serve(self) -> None:
         """Receive and answer, for good. Raises OSError where nobody is under the filter."""
@@ -69,10 +70,12 @@ class Worker:
             slot.clear()
 
     def _answer(self) -> None:
+        # Once it is answered the caller may be gone.
+        self._caller = self._who() if self._around.voice.verbose else ""
         if self._slot.stage == RECEIVED:
             if reason := self._harmless():
-                self._tell(f"let through: {reason}")
                 seccomp.let_through(self._around.listener, self._slot.notification.id)
+                self._tell(f"let through: {reason}")
                 return
             self._slot.stage = TOO_LONG
         if self._slot.stage == TOO_LONG:
@@ -119,7 +122,6 @@ class Worker:
             return self._refuse(decision)
         around.slots.keep(self._number, decision.options + b"\0", options.text)
         if self._write(*around.slots.kept(self._number)):
-            self._slot.rewritten += 1
             before, after = len(options.text), len(decision.options)
             self._tell(f"{before:,} bytes of overlay options became {after:,} by {decision.how}")
         return None
@@ -144,20 +146,22 @@ class Worker:
             finally:
                 os.close(place)
         if written:
-            return seccomp.let_through(listener, call.id)
+            went_on = seccomp.let_through(listener, call.id)
+            self._slot.rewritten += went_on
+            return went_on
         what = f"the shorter options can't be written where the caller's lie: {why}"
         self._refuse(Decision(b"", "", what))
         return False
 
     def _refuse(self, decision: Decision) -> None:
+        caller = self._who()
         seccomp.refuse(self._around.listener, self._slot.notification.id, errno.EINVAL)
         self._slot.refused += 1
         hint = f" (what would help: {decision.remedy})" if decision.remedy else ""
-        self._around.voice.refused(f"{self._who()}: refused: {decision.reason}{hint}")
+        self._around.voice.refused(f"{caller}: refused: {decision.reason}{hint}")
 
     def _tell(self, what: str) -> None:
-        if self._around.voice.verbose:
-            self._around.voice.tell(f"{self._who()}: {what}")
+        self._around.voice.tell(f"{self._caller}: {what}")
 
     def _who(self) -> str:
         """Who calls, and what it mounts on, for a person."""

@@ -1,0 +1,113 @@
+"""What can go wrong inside a supervisor, each as a function that sees to it that it does."""
+
+import mmap
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ovl_linkd.intercept import decide, guard, memory, seccomp, view
+
+_shared = mmap.mmap(-1, 8)
+
+
+def _times(most: int) -> bool:
+    """True MOST times, counted over all processes: the workers are forked from one.
+
+    A byte each goes into the file $FAULTS, for who waits for it to happen.
+    """
+    _shared[0] = min(255, _shared[0] + 1)
+    if _shared[0] > most:
+        return False
+    with open(os.environ["FAULTS"], "ab", buffering=0) as file:
+        file.write(b".")
+    return True
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _before(module: object, name: str, what: Callable[[], None], most: int = 1) -> None:
+    """Have WHAT happen before the function NAME does what it should, MOST times."""
+    right = getattr(module, name)
+
+    def wrong(*arguments: Any, **more: Any) -> Any:
+        if _times(most):
+            what()
+        return right(*arguments, **more)
+
+    setattr(module, name, wrong)
+
+
+def _after(module: object, name: str, what: Callable[[], None]) -> None:
+    """Have WHAT happen once after the function NAME has done what it should."""
+    right = getattr(module, name)
+
+    def wrong(*arguments: Any, **more: Any) -> Any:
+        result = right(*arguments, **more)
+        if result and _times(1):
+            what()
+        return result
+
+    setattr(module, name, wrong)
+
+
+def die_after_receiving() -> None:
+    _after(seccomp, "receive", _die)
+
+
+def die_before_reading() -> None:
+    _before(memory, "read_text", _die)
+
+
+def die_before_looking() -> None:
+    _before(view.View, "same", _die)
+
+
+def die_before_writing() -> None:
+    _before(memory, "write", _die)
+
+
+def die_in_the_middle_of_writing() -> None:
+    """The first page of the text, or a part of it, is there, the rest is the old one."""
+    right = memory.write
+
+    def wrong(place: int, address: int, text: bytes) -> bool:
+        if _times(1):
+            right(place, address, text[: len(text) // 2])
+            _die()
+        return right(place, address, text)
+
+    memory.write = wrong  # type: ignore[assignment]
+
+
+def die_after_writing() -> None:
+    _after(memory, "write", _die)
+
+
+def die_after_answering() -> None:
+    _after(seccomp, "let_through", _die)
+
+
+def die_of_every_call() -> None:
+    _before(memory, "read_text", _die, most=200)
+
+
+def raise_an_error() -> None:
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    _before(decide, "plan", fail)
+
+
+def dawdle() -> None:
+    """Every call takes longer than anybody would wait."""
+    guard._PATIENCE = 0.3
+    _before(view.View, "same", lambda: time.sleep(1000), most=200)
+
+
+def dawdle_three_times() -> None:
+    """As many as there are workers, and one more."""
+    _before(view.View, "same", lambda: time.sleep(1000), most=3)

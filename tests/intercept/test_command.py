@@ -1,0 +1,208 @@
+"""The command under `ovl-linkd exec` is the process that was started, in everything."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ovl_linkd import supervisors
+from tests.intercept.world import COMMAND, TOP
+
+pytestmark = pytest.mark.needs("root", "cc")
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def exec_(*words: str | Path) -> list[str | Path]:
+    return [COMMAND, "exec", "--", *words]
+
+
+def run(*words: str | Path, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(exec_(*words), capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload, no-any-return]
+
+
+def test_it_is_the_process_that_was_started() -> None:
+    with subprocess.Popen(exec_("sh", "-c", "echo $$"), stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert int(process.stdout.read()) == process.pid
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["sh", "-c", "exit 7"], 7),
+        (["sh", "-c", "kill -TERM $$"], -signal.SIGTERM),
+        (["no-such-command"], 127),
+        (["/no/such/command"], 127),
+        (["/etc/passwd/x"], 127),
+        (["/etc/passwd"], 126),
+        (["/"], 126),
+    ],
+)
+def test_its_end_is_the_end(words: list[str], code: int) -> None:
+    """As a shell has it: 127 where there is no such command, 126 where it is none."""
+    done = run(*words)
+    assert done.returncode == code
+    assert done.stderr.startswith("ovl-linkd exec: ") == (code in (126, 127))
+
+
+def test_a_script_without_an_interpreter_is_a_shell_s(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("echo $0 $1\n")
+    script.chmod(0o755)
+    assert run(script, "word").stdout == f"{script} word\n"
+
+
+def test_signals_reach_it_as_they_would() -> None:
+    """Also those that Python itself ignores or answers: nothing of it is left."""
+    script = """
+        grep -E '^Sig(Ign|Cgt|Blk)' /proc/self/status
+        trap 'exit 3' TERM
+        echo ready
+        while :; do sleep 0.01; done
+    """
+    shell = ["sh", "-c", script]
+    plain = subprocess.Popen(shell, stdout=subprocess.PIPE, text=True)
+    under = subprocess.Popen(exec_(*shell), stdout=subprocess.PIPE, text=True)
+    said = []
+    for process in (plain, under):
+        assert process.stdout
+        lines = []
+        while (line := process.stdout.readline()) != "ready\n":
+            lines.append(line)
+        said.append(lines)
+        process.terminate()
+        assert process.wait(10) == 3
+        process.stdout.close()
+    assert said[0] == said[1]
+
+
+def test_its_environment_is_what_it_was_and_one_word_more() -> None:
+    """Python adds an LC_CTYPE of its own where the locale is C."""
+    environment = {"PATH": os.environ["PATH"], "LANG": "C", "ODD": "a=b\nc", "NOTIFY_SOCKET": "/x"}
+    plain = subprocess.run(["env", "-0"], env=environment, capture_output=True, check=True)
+    under = subprocess.run(exec_("env", "-0"), env=environment, capture_output=True, check=True)
+    more = set(under.stdout.split(b"\0")) - set(plain.stdout.split(b"\0"))
+    assert more == {b"LIBMOUNT_FORCE_MOUNT2=always"}
+    assert set(plain.stdout.split(b"\0")) <= set(under.stdout.split(b"\0"))
+
+
+def test_it_has_the_descriptors_that_were_passed_and_no_others() -> None:
+    reading, writing = os.pipe()
+    script = "import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:-1])"
+    words = (sys.executable, "-I", "-c", script)
+    plain = subprocess.run(words, pass_fds=[writing], capture_output=True, check=True)
+    under = subprocess.run(exec_(*words), pass_fds=[writing], capture_output=True, check=True)
+    os.close(writing)
+    assert under.stdout == plain.stdout
+    assert os.read(reading, 1) == b"", "the supervisor holds none of them"
+    os.close(reading)
+
+
+@pytest.mark.parametrize("reaper", [False, True])
+def test_the_supervisor_is_no_child_that_it_could_wait_for(reaper: bool) -> None:
+    """A program that waits for all its children would wait for ever. It may even be a reaper of
+    orphans: that stays so over exec."""
+    script = "import os\ntry: os.waitpid(-1, 0)\nexcept ChildProcessError: print('none')"
+
+    def become_reaper() -> None:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(reaper), 0, 0, 0)
+
+    words = (sys.executable, "-I", "-c", script)
+    assert run(*words, preexec_fn=become_reaper, timeout=60).stdout == "none\n"
+
+
+def test_children_that_nobody_waits_for_are_no_trouble() -> None:
+    """SIGCHLD may be ignored from the start."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    assert run("echo", "done", preexec_fn=ignore).stdout == "done\n"
+
+
+def test_the_supervisor_is_in_nobody_s_way() -> None:
+    """It keeps no directory, no terminal and no session busy, and no signal of theirs ends it."""
+    least = "echo -1000 2>&- >/proc/self/oom_score_adj; exec cat /proc/self/oom_score_adj"
+    spared = subprocess.run(["sh", "-c", least], capture_output=True, text=True, check=True).stdout
+    script = "read x"
+    with subprocess.Popen(exec_("sh", "-c", script), stdin=subprocess.PIPE) as process:
+        (ours,) = wait_for_supervisors(1)
+        for pid in (ours.pid, *children(ours.pid)):
+            assert os.readlink(f"/proc/{pid}/cwd") == "/"
+            assert os.getsid(pid) == ours.pid
+            assert Path(f"/proc/{pid}/oom_score_adj").read_text() == spared
+            for number in ("TERM", "INT", "HUP", "QUIT"):
+                os.kill(pid, signal.Signals[f"SIG{number}"])
+        assert ours.command == ["sh", "-c", script]
+        assert ours.command_pid == process.pid
+        assert supervisors.running() == [ours]
+        assert process.stdin
+        process.stdin.close()
+    wait_until_gone(Path(supervisors.DIRECTORY))
+
+
+def test_what_a_killed_one_left_is_swept_up() -> None:
+    directory = Path(supervisors.DIRECTORY)
+    directory.mkdir(parents=True)
+    old = supervisors.Supervisor(os.getpid(), 1, ["x"], 1, "2026-01-01T00:00:00Z", 0, 0, 0)
+    supervisors.write(old)
+    assert supervisors.running() == []
+    run("true")
+    wait_until_gone(directory)
+
+
+def test_two_supervisors_in_a_row_are_one_too_many() -> None:
+    done = run(COMMAND, "exec", "--", "echo", "no")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "only one may be" in done.stderr
+    assert "hint: another ovl-linkd exec does for all below it" in done.stderr
+
+
+def test_without_a_command_it_is_a_wrong_call() -> None:
+    assert run().returncode == 2
+
+
+def test_who_may_not_is_told_what_to_do() -> None:
+    """Without CAP_SYS_ADMIN the kernel takes a filter from who gives up setuid programs only."""
+    words = ("setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-m", "ovl_linkd")
+    environment = os.environ | {"PYTHONPATH": str(TOP / "daemon")}
+
+    def as_nobody(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*words, "exec", *options, "--", "grep", "NoNewPrivs", "/proc/self/status"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    refused = as_nobody()
+    assert (refused.returncode, refused.stdout) == (125, "")
+    assert "--no-new-privs" in refused.stderr
+    allowed = as_nobody("--no-new-privs")
+    assert (allowed.returncode, allowed.stdout) == (0, "NoNewPrivs:\t1\n")
+
+
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def wait_for_supervisors(number: int) -> list[supervisors.Supervisor]:
+    deadline = time.monotonic() + 20
+    while len(found := supervisors.running()) != number:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    return found
+
+
+def wait_until_gone(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.01)
