@@ -15,6 +15,8 @@ from ovl_linkd.overlay.limits import of_this_kernel
 DAEMON = str(Path(ovl_linkd.__file__).parents[1])
 LIMIT = of_this_kernel().mount
 ONE_MIB = 1 << 20
+# What is said where the early links are not enabled, as on no machine that runs tests.
+LATE = b"systemctl enable ovl-linkd"
 
 
 class World:
@@ -311,7 +313,7 @@ def test_every_format_keeps_its_form(world: World) -> None:
         ("containerd", b'[{"type": "overlay", "options": ["%b"]}]\n'),
     ):
         done = world.rewrite("--as", form, given=text % world.options(30))
-        assert (done.returncode, done.stderr) == (0, b"")
+        assert (done.returncode, LATE in done.stderr) == (0, form in ("fstab", "unit"))
         assert done.stdout == text % world.options(30, world.link)
         back = world.rewrite("--as", form, "--expand", given=done.stdout)
         assert back.stdout == text % world.options(30)
@@ -327,3 +329,69 @@ def test_fstab_is_judged_by_the_mount_in_use(world: World) -> None:
     line = b"overlay /t overlay %b 0 0\n" % world.options(30)
     world.mount_says("2.41 (libmount 2.41.0: selinux, idmapping, fd-based-mount, statx)")
     refused(world.rewrite("--as", "fstab", given=line), 1, "mount.overlay", "rewrite --as unit")
+
+
+# --- in place ----------------------------------------------------------------------------------
+
+
+def test_files_are_rewritten_in_place_and_back(world: World, tmp_path: Path) -> None:
+    world.mount_says("2.38.1 (libmount 2.38.1)")
+    line = b"# mine\noverlay  /t  overlay  %b  0 0\n"
+    one, two, link = tmp_path / "one", tmp_path / "two", tmp_path / "three"
+    one.write_bytes(line % world.options(30))
+    one.chmod(0o640)
+    two.write_bytes(line % world.options(3))
+    link.symlink_to("two")
+    done = world.rewrite("--as", "fstab", "--in-place", str(one), str(link))
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert LATE in done.stderr
+    assert one.read_bytes() == line % world.options(30, world.link)
+    assert one.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+    assert two.read_bytes() == line % world.options(3, world.link)
+
+    before = one.stat()
+    done = world.rewrite("--as", "fstab", "--in-place", str(one))
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.decode() == f"ovl-linkd rewrite: {one}: nothing to change\n"
+    assert one.stat() == before
+
+    world.rewrite("--as", "fstab", "--expand", "--in-place", str(one), str(two))
+    assert one.read_bytes() == line % world.options(30)
+    assert two.read_bytes() == line % world.options(3)
+
+
+def test_one_file_that_cannot_be_rewritten_keeps_all_back(world: World, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    text = b'[{"type": "overlay", "options": ["%b"]}]' % world.options(3)
+    good.write_bytes(text)
+    for content, code, says in (
+        (text[:-1], 2, "line 1, column "),
+        (text.replace(world.options(3), world.options(500)), 1, "bytes too long"),
+    ):
+        bad.write_bytes(content)
+        done = world.rewrite("--as", "containerd", "--in-place", str(good), str(bad))
+        refused(done, code, f"{bad}: ", says)
+        assert (good.read_bytes(), bad.read_bytes()) == (text, content)
+    for name in ("none", "."):
+        done = world.rewrite("--in-place", str(tmp_path / name))
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert str(tmp_path / name).rstrip(".") in done.stderr.decode()
+    assert {path.name for path in tmp_path.iterdir()} >= {"good.json", "bad.json"}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_link_that_is_not_well_is_written_into_no_file(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "options"
+    file.write_bytes(world.options(3))
+    world.link.unlink()
+    refused(world.rewrite("--in-place", str(file)), 1, f"{file}: link l is missing")
+    assert file.read_bytes() == world.options(3)
+
+
+def test_in_place_prints_nothing(world: World) -> None:
+    for extra in ("--json", "--expand", "--when=needed"):
+        done = world.rewrite(extra, "--in-place", "/none", given=None)
+        assert done.stdout == b""
+        assert done.returncode == (2 if extra == "--json" else 1)
+    refused(world.rewrite("lowerdir=/a", "--in-place", "/none"), 2, "takes no OPTIONS")

@@ -1,8 +1,12 @@
 """OPTIONS are read from standard input if they are not given. What is given in another format than
 raw comes out as it was, but for paths in the options of its overlay mounts.
 
-fstab and units go by configured links only, which are there early in a boot where ovl-linkd is
-enabled. They are judged, as mount lines are, by this machine's mount(8).
+What outlives a boot, fstab, units and files, goes by configured links only, which are there early
+in a boot where ovl-linkd is enabled. fstab, units and mount lines are judged by this machine's
+mount(8).
+
+--in-place replaces each FILE as a whole, with the owner, mode and extended attributes it had, and
+none of them where one can't be rewritten; a symlink's target is what is replaced.
 
 Exit codes: 0 it fits; 1 it can't be made to fit, or a link that it needs is not ok (standard output
 stays empty); 2 malformed. --expand prints for reading: what it prints may be longer than what
@@ -11,23 +15,22 @@ mount(2) takes.
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ovl_linkd import published
+from ovl_linkd import published, shortening
 from ovl_linkd.errors import UserError
-from ovl_linkd.formats import mount_program
-from ovl_linkd.formats.judging import MOUNT2
 from ovl_linkd.formats.spelling import Rewritten
 from ovl_linkd.formats.table import FORMATS, Format
-from ovl_linkd.links.link import Link, observe
 from ovl_linkd.overlay import limits
-from ovl_linkd.overlay.options import MAX_TEXT, Malformed
-from ovl_linkd.overlay.shorten import ALWAYS, NEEDED, Plan, Prefix
+from ovl_linkd.overlay.shorten import ALWAYS, NEEDED, Plan
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-_MALFORMED = 2
+_WRONG_CALL = 2
+#: made early in a boot, by this unit's link
+_EARLY = "/etc/systemd/system/sysinit.target.wants/ovl-linkd-links.service"
 
 
 def arguments(parser: "ArgumentParser") -> None:
@@ -47,84 +50,82 @@ def arguments(parser: "ArgumentParser") -> None:
         help="shorten whatever can be (default), or only what is too long",
     )
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    parser.add_argument(
+        "--in-place", nargs="+", metavar="FILE", help="rewrite these files instead of OPTIONS"
+    )
     parser.add_argument("options", nargs="?", metavar="OPTIONS", help="default: standard input")
 
 
 def run(args: "Namespace") -> int:
     """Run ``ovl-linkd rewrite``; the exit code. Raises UserError."""
-    if args.expand and args.json:
-        raise UserError("--expand prints text, not JSON", "leave --json away", _MALFORMED)
-    links = published.known(args.config).links
-    prefixes = [Prefix(x.name, os.fsencode(x.target), os.fsencode(x.path)) for x in links]
     form = FORMATS[args.format]
-    text = _given(args.options)
-    try:
-        if args.expand:
-            text = form.module.expand(text, prefixes)
-            _warn_if_long(text, form)
-            _print(text)
-            return 0
-        rewritten = _rewritten(text, prefixes, form, args.when)
-    except Malformed as error:
-        raise UserError(error.what, error.hint, _MALFORMED) from None
-    _refuse_unless_fit(rewritten.plans)
-    _refuse_unless_healthy(rewritten.plans, links)
-    if not rewritten.plans:
-        _warn("no overlay mount was found: nothing is changed")
+    _refuse_what_excludes_itself(args)
+    links = published.known(args.config).links
+    if args.in_place:
+        from ovl_linkd.commands import rewrite_files
+
+        return rewrite_files.run(args, form, links)
+    text = _given(args.options, form)
+    if args.expand:
+        text = shortening.expanded(text, form, links)
+        _warn_if_long(text, form)
+        _print(text)
+        return 0
+    made = shortening.rewritten(text, form, args.when, links)
+    if not made.plans:
+        warn("no overlay mount was found: nothing is changed")
+    if form.durable:
+        warn_if_late(made.plans)
     if args.json:
-        _print_json(form, rewritten)
+        _print_json(form, made)
     else:
-        _print(rewritten.text)
+        _print(made.text)
     return 0
 
 
-def _rewritten(text: bytes, prefixes: list[Prefix], form: Format, when: str) -> Rewritten:
-    way = mount_program.way() if form.by_mount8 else MOUNT2
-    return form.module.rewrite(text, prefixes, limits.of_this_kernel(), when, way=way)
+def _refuse_what_excludes_itself(args: "Namespace") -> None:
+    if args.expand and args.json:
+        raise UserError("--expand prints text, not JSON", "leave --json away", _WRONG_CALL)
+    if args.in_place and (args.json or args.options is not None):
+        raise UserError(
+            "--in-place prints nothing and takes no OPTIONS",
+            "leave them, or --json, away",
+            _WRONG_CALL,
+        )
 
 
-def _given(argument: str | None) -> bytes:
+def _given(argument: str | None, form: Format) -> bytes:
     if argument is not None:
         return os.fsencode(argument)
     if sys.stdin is None:
         raise UserError(
-            "no OPTIONS, and standard input is closed", "give them as an argument", _MALFORMED
+            "no OPTIONS, and standard input is closed", "give them as an argument", _WRONG_CALL
         )
     # One byte more than is taken tells a text that is too long from one that just fits.
-    text = sys.stdin.buffer.read(MAX_TEXT + 2)
-    if len(text) > MAX_TEXT + 1:
+    text = sys.stdin.buffer.read(form.most + 2)
+    if len(text) > form.most + 1:
         raise UserError(
-            f"more than {MAX_TEXT:,} bytes on standard input, longer than any mount's options",
+            f"more than {form.most:,} bytes on standard input, longer than any mount's options",
             "is this the right file?",
-            _MALFORMED,
+            _WRONG_CALL,
         )
     return text
-
-
-def _refuse_unless_fit(plans: tuple[Plan, ...]) -> None:
-    for plan in plans:
-        if not plan.fits:
-            raise UserError(plan.reason or "it can't be made to fit", plan.remedy or "")
-
-
-def _refuse_unless_healthy(plans: tuple[Plan, ...], links: tuple[Link, ...]) -> None:
-    """Raise UserError if a link that was used doesn't lead to its target on disk now."""
-    used = {name for plan in plans for name in plan.links}
-    for link in links:
-        if link.name in used:
-            seen = observe(link)
-            if seen.state != "ok":
-                why = f": {seen.reason}" if seen.reason else ""
-                raise UserError(f"link {link.name} is {seen.state}{why}", "ovl-linkd status")
 
 
 def _warn_if_long(text: bytes, form: Format) -> None:
     most = limits.of_this_kernel().mount
     if form.name == "raw" and len(text.removesuffix(b"\n")) > most:
-        _warn(f"{len(text):,} bytes, mount(2) takes {most:,}: for reading, not for mounting")
+        warn(f"{len(text):,} bytes, mount(2) takes {most:,}: for reading, not for mounting")
 
 
-def _warn(what: str) -> None:
+def warn_if_late(plans: Iterable[Plan]) -> None:
+    """Say so where PLANS rest on links that are not there before a boot mounts."""
+    if any(plan.links for plan in plans) and not os.path.lexists(_EARLY):
+        warn("at boot its links are there in time only by: systemctl enable ovl-linkd")
+
+
+def warn(what: str) -> None:
+    """Say WHAT to a person, beside what is printed."""
     print(f"ovl-linkd rewrite: {what}", file=sys.stderr)
 
 

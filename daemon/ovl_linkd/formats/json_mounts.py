@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ovl_linkd.formats import json_text
 from ovl_linkd.formats.json_text import ARRAY, OBJECT, STRING, Value
 from ovl_linkd.formats.spelling import (
+    MOST_JSON,
     Edit,
     Rewritten,
     Spelt,
@@ -24,9 +25,6 @@ from ovl_linkd.overlay import shorten
 from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Plan, Prefix, Tables
-
-#: bytes of JSON that are looked at
-MOST = 16 << 20
 
 #: Words that are flags of mount(2), of the mount's propagation or of the runtime itself: they are
 #: no part of what the kernel gets as text. Sources: runc's libcontainer/specconv/spec_linux.go,
@@ -121,7 +119,7 @@ def expand(
 
 
 def _read(text: bytes) -> Value:
-    refuse_unreadable(text, "JSON", MOST)
+    refuse_unreadable(text, "JSON", MOST_JSON)
     return json_text.read(text)
 
 

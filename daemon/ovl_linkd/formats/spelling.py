@@ -17,6 +17,9 @@ from ovl_linkd.overlay.options import (
 )
 from ovl_linkd.overlay.shorten import Plan
 
+#: bytes of JSON that are looked at: a config.json has some 10 KB, and thousands of mounts a few MB
+MOST_JSON = 16 << 20
+
 #: first byte, byte after the last, and what stands there instead
 Edit = tuple[int, int, bytes]
 

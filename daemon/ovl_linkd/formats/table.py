@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
-from ovl_linkd.formats.spelling import Rewritten
+from ovl_linkd.formats.spelling import MOST_JSON, Rewritten
 from ovl_linkd.overlay.limits import Limits
+from ovl_linkd.overlay.options import MAX_TEXT
 from ovl_linkd.overlay.shorten import Prefix
 
 
@@ -30,13 +31,15 @@ class Module(Protocol):
 
 class Format(NamedTuple):
     """``about``: what is given, in a few words. ``by_mount8``: mount(8) is who reads it.
-    ``durable``: it outlives a boot, so that no short name of a farm may stand in it."""
+    ``durable``: it outlives a boot, so that no short name of a farm may stand in it. ``most``:
+    bytes of it that are looked at."""
 
     name: str
     about: str
     by_mount8: bool
     durable: bool
     module_name: str
+    most: int = MAX_TEXT
 
     @property
     def module(self) -> Module:
@@ -51,7 +54,7 @@ FORMATS = {
         Format("mount", "mount(8) command lines", True, False, "mount_line"),
         Format("fstab", "lines of fstab", True, True, "fstab"),
         Format("unit", "a .mount unit of systemd", True, True, "mount_unit"),
-        Format("oci", "an OCI runtime's config.json", False, False, "oci"),
-        Format("containerd", "containerd's mounts as JSON", False, False, "containerd"),
+        Format("oci", "an OCI runtime's config.json", False, False, "oci", MOST_JSON),
+        Format("containerd", "containerd's mounts as JSON", False, False, "containerd", MOST_JSON),
     )
 }
