@@ -1,9 +1,11 @@
-"""How fast options are rewritten: by the API, by the daemon's socket, by the command for a file."""
+"""How fast options are rewritten, by the API, the socket, the command; and layers leased."""
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import ovl_linkd
@@ -14,6 +16,7 @@ from tests.system.machine import LINK
 
 LAYERS = (10, 52, 128, 200)
 ROUNDS = 300
+LEASE = 500.0  # budget, µs
 _SOCKET = "/run/ovl-linkd/control.sock"
 _FILE = 700_000  # bytes of an fstab; the command takes a mebibyte
 
@@ -25,6 +28,33 @@ def measure(effort: float) -> Iterator[Figure]:
             yield _api(layers, rounds(ROUNDS, effort))
         yield _socket(LAYERS[2], rounds(ROUNDS, effort))
         yield from _command(rounds(10, effort))
+    yield from _leases(rounds(ROUNDS, effort))
+
+
+def _leases(count: int) -> Iterator[Figure]:
+    """Requests to the farm: for a layer that has no entry yet, for one that has, for many."""
+    layers = [f"{world.STORE}/{number}" for number in range(max(LAYERS[2], 4 * count))]
+    for layer in layers:
+        os.mkdir(layer)
+    fresh = iter(layers)
+    asked: dict[str, Callable[[], list[str]]] = {
+        "a layer that is new to it": lambda: [next(fresh)],
+        "a layer that it knows": lambda: layers[:1],
+        f"{LAYERS[2]} layers that it knows": lambda: layers[: LAYERS[2]],
+    }
+    command = f"varlinkctl call {_SOCKET} {client.INTERFACE}.Lease, by client.call()"
+    with world.with_a_farm("/run/ctrdf"), world.daemon():
+        for what, paths in asked.items():
+            client.call(_SOCKET, "Lease", paths=paths())
+            spent = _timed(partial(_lease, paths), count)
+            budget = LEASE if what.startswith("a ") else None
+            yield Figure(f"Lease of {what}", spent, "µs", budget=budget, command=command)
+    for layer in layers:
+        os.rmdir(layer)
+
+
+def _lease(paths: Callable[[], list[str]]) -> None:
+    client.call(_SOCKET, "Lease", paths=paths())
 
 
 def options(layers: int) -> str:

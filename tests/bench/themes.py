@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tests.bench import (
+    catching,
     idling,
     layers,
     links,
@@ -73,6 +74,12 @@ THEMES = {
         "daemon's socket (a connection each), and a large fstab through the command, start "
         "included.",
         rewriting.measure,
+    ),
+    "catching": Theme(
+        "Programs that can't be changed",
+        "A C program's calls of mount(2), without `ovl-linkd exec` and below it, in turn: calls "
+        "that don't concern it, and overlays whose options it has to shorten.",
+        catching.measure,
     ),
     "starting": Theme(
         "Commands",

@@ -77,6 +77,18 @@ def configuration(name: str, links: Sequence[tuple[str, str]]) -> str:
     return str(file)
 
 
+@contextmanager
+def with_a_farm(path: str) -> Iterator[None]:
+    """The standard daemon, if it is started now, also keeps a farm at PATH."""
+    file = Path("/run/ovl-linkd/config.yaml.d/farm.yaml")
+    file.parent.mkdir(parents=True)
+    file.write_text(f"farm:\n  path: {path}\n")
+    try:
+        yield
+    finally:
+        shutil.rmtree(file.parent)
+
+
 class Process:
     """A process that is measured from outside."""
 
