@@ -1,0 +1,426 @@
+"""The farm on a real directory, with a clock of the test's own."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ovl_linkd.links import ids
+from ovl_linkd.links.farm import Farm, Full, NotALayer, Unusable, Wanted
+from ovl_linkd.links.leases import BLOCK, LAG
+from tests.crashing import Crash, crashing
+
+pytestmark = pytest.mark.needs("root")
+
+KEEP = 3600.0
+NOW = 1_000.0  # seconds after boot
+
+
+class World:
+    """A place with layers, and farms that are started there one after the other."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.path = top / "f"
+        self.ledger = top / ".f.ovl-linkd-farm"
+        self.farm = self.start()
+
+    def start(self, boot: str = "b1", **keys: float) -> Farm:
+        """As after a restart, whatever became of the farm before."""
+        wanted = {"keep": KEEP, "most": 1_000, **keys}
+        self.farm = Farm(
+            Wanted(str(self.path), wanted["keep"], int(wanted["most"]), bool(keys.get("lasting"))),
+            lambda: boot,
+        )
+        return self.farm
+
+    def layer(self, name: object) -> str:
+        path = self.top / "layers" / str(name)
+        path.mkdir(parents=True, exist_ok=True)
+        return str(path)
+
+    def lease(self, *names: object, now: float = NOW) -> list[str]:
+        """The ids that the layers NAMES get."""
+        shorts = self.farm.lease([self.layer(name) for name in names], now)
+        assert all(os.path.dirname(short) == str(self.path) for short in shorts)
+        return [os.path.basename(short) for short in shorts]
+
+    def leads(self, name: str) -> str | None:
+        """The layer that the entry NAME leads to."""
+        try:
+            return os.path.basename(os.readlink(self.path / name))
+        except FileNotFoundError:
+            return None
+
+    def trouble(self) -> str | None:
+        """The state, if it is not well."""
+        trouble = self.farm.status().trouble
+        return trouble.state if trouble else None
+
+    def settle(self, now: float = NOW) -> None:
+        """Do all that is due until NOW, as the event loop would."""
+        while (deadline := self.next(now)) is not None and deadline <= now:
+            self.farm.due(now)
+
+    def next(self, now: float) -> float | None:
+        """When something is due, once everything that can be done at NOW is."""
+        while self.farm.looking:
+            self.farm.go_on(now)
+        return self.farm.deadline()
+
+
+@pytest.fixture
+def world(scratch: Path) -> World:
+    return World(scratch)
+
+
+def test_an_id_has_one_spelling() -> None:
+    """Else one entry could be met under two names, and `01` be given though `1` was."""
+    names = [ids.name(number) for number in range(1, 5_000)]
+    assert names[:3] == ["1", "2", "3"]
+    assert names[60:63] == ["z", "10", "11"]
+    assert [ids.number(name) for name in names] == list(range(1, 5_000))
+    assert ids.number(ids.name(2**64)) == 2**64
+    for other in ("", "0", "01", "a-b", "ä", "x" * 12, ".1", "1 "):
+        assert ids.number(other) is None
+
+
+# -- leasing ----------------------------------------------------------------------------------
+
+
+def test_one_directory_has_one_entry_however_it_is_spelt(world: World) -> None:
+    (name,) = world.lease("a")
+    path = world.layer("a")
+    for spelling in (path, f"{path}/", path.replace("/", "//"), f"{path}/.", f"/.{path}//"):
+        assert world.farm.lease([spelling], NOW) == [f"{world.path}/{name}"]
+    # What `..` leads to is the kernel's to say: behind a symlink it is another directory.
+    assert world.farm.lease([f"{path}/../a"], NOW) == [f"{world.path}/2"]
+
+
+def test_ids_stay_short_and_a_restart_costs_less_than_a_block_of_them(world: World) -> None:
+    assert world.lease(*range(3)) == ["1", "2", "3"]
+    for _ in range(3):
+        world.start()
+        world.lease("other")
+    (name,) = world.lease("more")
+    assert (ids.number(name) or 0) <= 4 + 3 * BLOCK
+
+
+def test_all_or_nothing(world: World) -> None:
+    world.lease("a")
+    world.farm.want(world.farm.wanted._replace(most=2))
+    with pytest.raises(NotALayer):
+        world.farm.lease([world.layer("b"), "/none"], NOW)
+    with pytest.raises(Full):
+        world.lease("b", "c")
+    assert os.listdir(world.path) == ["1"]
+    assert world.lease("b") == ["2"]
+
+
+@pytest.mark.parametrize("path", ["", "a", "\0", "/a\0b", "/\ud800"])
+def test_what_no_system_call_takes_is_refused(world: World, path: str) -> None:
+    with pytest.raises(NotALayer):
+        world.farm.lease([path], NOW)
+
+
+def test_something_else_under_a_name_that_is_next_stays_and_is_passed_over(world: World) -> None:
+    world.lease("a")
+    (world.path / "2").write_text("precious")
+    (world.path / "3").symlink_to("/elsewhere")
+    assert world.lease("b") == ["4"]
+    world.settle(NOW + 2 * KEEP)
+    assert (world.path / "2").read_text() == "precious"
+    assert world.leads("3") == "elsewhere"
+
+
+def test_a_file_in_the_place_of_an_entry_stays_and_the_layer_gets_another(world: World) -> None:
+    (name,) = world.lease("a")
+    (world.path / name).unlink()
+    (world.path / name).write_text("precious")
+    world.farm.mend([name], NOW)
+    assert world.trouble() == "blocked"
+    (other,) = world.lease("a")
+    assert other != name
+    assert world.leads(other) == "a"
+    assert world.trouble() is None
+    assert (world.path / name).read_text() == "precious"
+
+
+def test_a_full_farm_first_lets_go_of_what_is_over(world: World) -> None:
+    world.start(most=2)
+    world.lease("a", "b")
+    assert world.lease("b", now=NOW + KEEP / 2) == ["2"]
+    assert world.lease("c", now=NOW + KEEP) == ["3"]
+    assert sorted(os.listdir(world.path)) == ["2", "3"]
+
+
+# -- time -------------------------------------------------------------------------------------
+
+
+def test_an_entry_stays_for_as_long_as_it_was_promised_and_goes_then(world: World) -> None:
+    (a, b) = world.lease("a", "b")
+    world.lease("b", now=NOW + 100)
+    world.settle(NOW + KEEP - 1)
+    assert (world.leads(a), world.leads(b)) == ("a", "b")
+    world.settle(NOW + KEEP + 61)
+    assert (world.leads(a), world.leads(b)) == (None, "b")
+    world.settle(NOW + 2 * KEEP)
+    assert os.listdir(world.path) == []
+    assert world.farm.deadline() is None
+    assert world.lease("a", now=NOW + 2 * KEEP) == ["3"], "never again what somebody may hold"
+
+
+def test_a_restart_shortens_no_promise(world: World) -> None:
+    """That an entry was asked for again is written down once in a while only."""
+    keep = 160.0
+    world.start(keep=keep)
+    (a,) = world.lease("a")
+    asked = NOW + keep - 1
+    world.lease("a", now=asked)
+    world.lease("a", now=asked + LAG - 1)
+    world.start(keep=keep)
+    world.farm.look(asked + LAG)
+    world.settle(asked + LAG - 1 + keep)
+    assert world.leads(a) == "a"
+    world.settle(asked + 3 * keep)
+    assert world.leads(a) is None
+
+
+def test_what_is_over_is_removed_only_if_it_is_ours(world: World) -> None:
+    (a, b) = world.lease("a", "b")
+    for name in (a, b):
+        (world.path / name).unlink()
+    (world.path / a).symlink_to("/elsewhere")
+    (world.path / b).mkdir()
+    world.settle(NOW + 2 * KEEP)
+    assert world.farm.status().entries == 0
+    assert sorted(os.listdir(world.path)) == [a, b]
+
+
+def test_a_lasting_farm_lets_nothing_go(world: World) -> None:
+    world.start(lasting=True)
+    (a,) = world.lease("a")
+    assert world.farm.deadline() is None
+    world.farm.due(NOW + 100 * KEEP)
+    assert world.leads(a) == "a"
+
+
+def test_removal_that_fails_is_tried_again_and_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (a,) = world.lease("a")
+
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        world.settle(NOW + KEEP + 61)
+        assert world.trouble() == "failing"
+        assert "append-only" in (world.farm.status().trouble or ("", "", ""))[2]
+    deadline = world.farm.deadline()
+    assert deadline is not None
+    assert NOW + KEEP + 61 < deadline < NOW + KEEP + 200
+    world.settle(deadline)
+    assert (world.leads(a), world.trouble()) == (None, None)
+
+
+# -- the ledger -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["gone", "damaged", "older", "empty"])
+def test_without_a_ledger_to_believe_no_id_is_guessed(world: World, loss: str) -> None:
+    """Entries that are over left no trace in the directory: `1` lies there, `9` was given, too."""
+    names = world.lease(*range(8))
+    world.lease("last", now=NOW + KEEP)
+    world.settle(NOW + KEEP)
+    (world.path / "zz").symlink_to("/a")
+    if loss == "gone":
+        world.ledger.unlink()
+    elif loss == "older":
+        world.ledger.write_text("ovl-linkd farm 1 b1\nmark 3\n")
+    else:
+        world.ledger.write_bytes(b"" if loss == "empty" else world.ledger.read_bytes() + b"?\n")
+    world.start()
+    now = NOW + KEEP + 1
+    (name,) = world.lease("new", now=now)
+    (note,) = world.farm.notes
+    assert "ids go on above every one that may have been given" in note
+    assert name not in names
+    assert (ids.number(name) or 0) > now * 1_000_000 > (ids.number("zz") or 0)
+    assert world.leads("9") == "last", "what lies there may be in use, and stays"
+    world.start()
+    assert world.lease("new", now=now) == [name], "and it is said, and skipped, only once"
+    assert not world.farm.notes
+
+
+def test_a_line_that_was_torn_was_never_acted_upon(world: World) -> None:
+    """A machine that lost power, or a disk that was full, in the middle of a write."""
+    (a,) = world.lease("a")
+    with world.ledger.open("ab") as file:
+        file.write(b"+2 1000.000 /torn")
+    world.start()
+    assert world.lease("a") == [a]
+    assert not world.farm.notes
+
+
+def test_the_entries_of_another_boot_are_over_and_their_ids_are_not_given_again(
+    world: World,
+) -> None:
+    """A farm on a disk outlives a boot; its times, and what it promised, don't."""
+    world.lease("a", "b")
+    (world.path / "x").symlink_to("/mine")
+    world.start(boot="b2")
+    (name,) = world.lease("a", now=5.0)
+    assert (ids.number(name) or 0) > 2
+    assert sorted(os.listdir(world.path)) == sorted([name, "x"])
+    assert not world.farm.notes
+
+
+def test_without_a_boot_to_name_nothing_is_leased(world: World) -> None:
+    def unknown() -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/proc/boot_id")
+
+    farm = Farm(world.farm.wanted, unknown)
+    with pytest.raises(Unusable, match="boot_id"):
+        farm.lease([world.layer("a")], NOW)
+    assert not world.path.exists()
+
+
+def test_the_ledger_does_not_grow_without_end(world: World) -> None:
+    world.start(keep=0.0)
+    for number in range(60):
+        now = NOW + 10.0 * number
+        world.farm.lease([world.layer(each) for each in range(200)], now)
+        world.settle(now + 1)
+    assert len(world.ledger.read_bytes().splitlines()) < 12_000
+    world.start(keep=0.0)
+    assert world.lease("a") != ["1"]
+
+
+def test_a_full_disk_leaves_the_ledger_as_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (a,) = world.lease("a")
+    before = world.ledger.read_bytes()
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
+        with pytest.raises(Unusable, match="No space left"):
+            world.lease("b")
+    assert world.ledger.read_bytes() == before
+    assert world.trouble() == "failing"
+    world.settle(NOW + 1)
+    assert world.lease("a", "b", now=NOW + 1)[0] == a
+    assert world.trouble() is None
+
+
+# -- a crash at every step --------------------------------------------------------------------
+
+
+def _first(world: World) -> None:
+    world.lease("a", "b")
+
+
+def _another(world: World) -> None:
+    world.lease("b", "c", "d")
+
+
+def _a_block(world: World) -> None:
+    world.lease(*range(BLOCK + 1))
+
+
+def _expiry(world: World) -> None:
+    world.settle(NOW + KEEP + 61)
+
+
+def _repairs(world: World) -> None:
+    (world.path / "1").unlink()
+    (world.path / "2").unlink()
+    (world.path / "2").symlink_to("/elsewhere")
+    world.farm.mend(["1", "2"], NOW)
+
+
+def _a_lost_directory(world: World) -> None:
+    shutil.rmtree(world.path)
+    world.farm.look(NOW)
+    world.settle()
+
+
+def _a_lost_ledger(world: World) -> None:
+    world.ledger.unlink()
+    world.farm.tend(NOW)
+    world.lease("e")
+
+
+def _a_start(world: World) -> None:
+    world.start()
+    world.farm.look(NOW)
+    world.settle()
+
+
+def _another_boot(world: World) -> None:
+    world.start(boot="b2")
+    world.farm.look(NOW)
+    world.settle()
+
+
+STEPS = [
+    _another, _a_block, _expiry, _repairs, _a_lost_directory, _a_lost_ledger, _a_start,
+    _another_boot,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [_first, *STEPS], ids=lambda step: step.__name__.strip("_"))
+def test_killed_at_any_moment_it_goes_on_right(scratch: Path, step) -> None:  # type: ignore[no-untyped-def]
+    """An id that was seen anywhere names its layer, or nothing; and nothing half done is left."""
+    for at in range(1, 10_000):
+        top = scratch / str(at)
+        top.mkdir()
+        world = World(top)
+        given: dict[str, str] = {}
+        if step is not _first:
+            given = dict(zip(world.lease("a", "b"), "ab", strict=True))
+        try:
+            with crashing(at):
+                step(world)
+        except Crash:
+            ended = False
+        else:
+            ended = True
+        given |= _seen(world)
+        # Whoever looked meanwhile holds names that the next run must not give to other layers.
+        boot = "b2" if step is _another_boot else "b1"
+        world.start(boot)
+        world.farm.look(NOW + 1)
+        world.settle(NOW + 1)
+        layers = ["a", "b", "new", "newer"]
+        for name, layer in zip(world.lease(*layers, now=NOW + 1), layers, strict=True):
+            assert given.get(name, layer) == layer
+            assert world.leads(name) == layer
+        assert not [name for name in os.listdir(world.path) if name.startswith(".")]
+        assert {each.name for each in top.iterdir()} == {"f", ".f.ovl-linkd-farm", "layers"}
+        shutil.rmtree(top)
+        if ended:
+            return
+    raise AssertionError("it never came to its end")
+
+
+def _seen(world: World) -> dict[str, str]:
+    """The names in the directory, and the layers that they lead to."""
+    try:
+        names = [name for name in os.listdir(world.path) if ids.number(name)]
+    except FileNotFoundError:
+        return {}
+    found = {name: world.leads(name) for name in names}
+    return {name: layer for name, layer in found.items() if layer and layer != "elsewhere"}
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
