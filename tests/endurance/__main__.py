@@ -21,6 +21,7 @@ from tests.endurance.report import cleaned, judged
 from tests.endurance.ways import LAYERS, ways
 
 LINK = Path("/run/short/ctrdl")
+FARM = Path("/run/farm")
 GROWTH = 1.5  # MiB that an allocator may keep for itself
 
 
@@ -56,7 +57,7 @@ def _soak(seconds: float) -> Iterator[str]:
     _configure(os.fsdecode(store.root))
     with store.made(), world.daemon() as (daemon, _):
         mounts = ways(store, LINK, place)
-        removing = cleaners(LINK, place)
+        removing = cleaners(LINK, FARM, place)
         jobs = {way.name: way.job for way in mounts} | removing
         print(f"soak: {LAYERS} layers by {', '.join(way.name for way in mounts)}", flush=True)
         with working(jobs):  # what is imported, compiled and cached by the first of them
@@ -83,7 +84,7 @@ def _configure(target: str) -> None:
     directory = Path("/run/ovl-linkd")
     directory.mkdir()
     link = f"links:\n  ctrdl:\n    path: {LINK}\n    target: {target}\n"
-    (directory / "config.yaml").write_text(link)
+    (directory / "config.yaml").write_text(f"{link}farm:\n  path: {FARM}\n")
 
 
 def _sizes(daemon: world.Process) -> Sizes:

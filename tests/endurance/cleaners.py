@@ -1,6 +1,7 @@
 """What clears /run and /tmp on real machines, all of it against the kept link without a pause."""
 
 import os
+import random
 import subprocess
 import time
 from contextlib import suppress
@@ -9,13 +10,14 @@ from pathlib import Path
 from tests.endurance.crew import Failed, Job
 
 _OLD = 30 * 24 * 3600
+PAUSE = 0.02  # seconds; where a program has to be started, ten times as long
 _PATIENCE = 10.0  # seconds that a link may be away before that is a failure
 
 
-def cleaners(link: Path, place: Path) -> dict[str, Job]:
-    """By name, what removes LINK once and waits until it is back; the seconds that it was away.
+def cleaners(link: Path, farm: Path, place: Path) -> dict[str, Job]:
+    """By name, what removes LINK, or an entry of FARM, once.
 
-    Only rm(1)'s unlink(2) can be timed from outside: the others take 0 seconds.
+    Only of rm can it be told how long LINK was away; the others take 0 seconds.
     """
     rules = {
         "clean": f"d {link.parent} - - - am:10d\n",
@@ -25,6 +27,7 @@ def cleaners(link: Path, place: Path) -> dict[str, Job]:
         (place / f"{name}.conf").write_text(text)
     return {
         "rm": lambda: _rm(link),
+        "rm in the farm": lambda: _rm_any(farm),
         "systemd-tmpfiles --clean": lambda: _aged(
             link, "systemd-tmpfiles", "--clean", place / "clean.conf"
         ),
@@ -36,7 +39,7 @@ def cleaners(link: Path, place: Path) -> dict[str, Job]:
 
 
 def _rm(link: Path) -> float:
-    time.sleep(0.01)
+    time.sleep(PAUSE)
     began = time.perf_counter()
     try:
         os.unlink(link)
@@ -45,7 +48,16 @@ def _rm(link: Path) -> float:
     while not os.path.lexists(link):
         if time.perf_counter() - began > _PATIENCE:
             raise Failed(f"it was not back after {_PATIENCE:g} s")
+        time.sleep(20e-6)
     return time.perf_counter() - began
+
+
+def _rm_any(farm: Path) -> float:
+    time.sleep(PAUSE)
+    for entry in random.sample(sorted(farm.glob("*")), 1):
+        with suppress(FileNotFoundError):
+            os.unlink(entry)
+    return 0.0
 
 
 def _aged(link: Path, *command: str | Path) -> float:
@@ -55,7 +67,7 @@ def _aged(link: Path, *command: str | Path) -> float:
 
 
 def _run(*command: str | Path) -> float:
-    time.sleep(0.05)
+    time.sleep(10 * PAUSE)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"{command[0]}: {done.stderr.strip()}")

@@ -1,6 +1,7 @@
 """The ways in: what mounts the same layers again and again, and whether it may ever fail."""
 
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -8,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ovl_linkd import published
+from ovl_linkd.errors import UserError
+from ovl_linkd.leasing import lease
 from ovl_linkd.overlay import mounting
 from ovl_linkd.overlay.limits import of_this_kernel
-from ovl_linkd.overlay.shorten import Prefix, plan
+from ovl_linkd.overlay.shorten import Prefix, layers_to_lease, plan
 from tests.bench import stores, world
 from tests.bench.stores import Store
 from tests.endurance.crew import Failed, Job
@@ -35,8 +39,10 @@ def ways(store: Store, link: Path, place: Path) -> list[Way]:
     found: list[tuple[str, bool, Callable[[str], None]]] = [
         ("link", True, lambda point: _mount(point, short)),
         ("rewrite", True, lambda point: _by_rewrite(options, point)),
+        ("farm", True, lambda point: _by_farm(options, point)),
     ]
-    return [Way(name, may_fail, _job(mount, place / name)) for name, may_fail, mount in found]
+    mine = [Way(name, may_fail, _job(mount, place / name)) for name, may_fail, mount in found]
+    return [*mine, Way("exec", True, lambda: _below_exec(options, place / "exec"))]
 
 
 def _job(mount: Callable[[str], None], point: Path) -> Job:
@@ -70,3 +76,22 @@ def _by_rewrite(options: bytes, point: str) -> None:
         said = os.fsdecode(done.stderr).splitlines()
         raise Failed(said[0] if said else f"rewrite ended with {done.returncode}")
     _mount(point, done.stdout.rstrip(b"\n"))
+
+
+def _by_farm(options: bytes, point: str) -> None:
+    try:
+        leased = lease(layers_to_lease(options, ()), published.known(None))
+    except UserError as error:
+        raise Failed(error.what) from None
+    _mount(point, plan(options, (), _LIMITS, farm=leased).options)
+
+
+def _below_exec(options: bytes, point: Path) -> float:
+    """A program that lives for some mounts, which looks at them itself; the seconds of one."""
+    point.mkdir(exist_ok=True)
+    below = [sys.executable, "-m", "tests.endurance.below", "20", str(LAYERS), str(point)]
+    command = [str(_PROGRAM), "exec", "--", *below]
+    done = subprocess.run(command, input=options, capture_output=True, check=False)
+    if done.returncode:
+        raise Failed(os.fsdecode(done.stderr).strip().rpartition("\n")[2] or f"{done.returncode}")
+    return statistics.median(float(line) for line in done.stdout.split())
