@@ -1,11 +1,14 @@
 """A store with long paths, a link that covers it, and programs that run under `ovl-linkd exec`."""
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from ovl_linkd import client
 from tests.kernel.world import View, joined, make_layers, make_upper
 
 TOP = Path(__file__).parents[2]
@@ -18,7 +21,7 @@ LONG = "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 class World:
     """Below PLACE, a directory on a tmpfs: ``snapshots``, the link ``short`` to it, ``merged``.
 
-    The configuration ``config`` names the link; nobody keeps it.
+    The configuration ``config`` names the link; nobody keeps it but with_a_farm().
     """
 
     def __init__(self, place: Path) -> None:
@@ -27,10 +30,12 @@ class World:
         self.short = place / "l"
         self.merged = place / "merged"
         self.config = place / "config.yaml"
+        self.socket = place / "sock"
         self.snapshots.mkdir(parents=True)
         self.merged.mkdir()
         self.short.symlink_to(self.snapshots)
         self._links: dict[str, tuple[Path, Path]] = {}
+        self._farm = ""
         self.link("store", self.snapshots, self.short)
 
     def link(
@@ -41,13 +46,30 @@ class World:
         if not path.is_symlink():
             path.symlink_to(target)
         self._links[name] = (Path("/") / path.relative_to(inside), target)
+        self._configure()
+
+    def _configure(self) -> None:
         lines = [
             f"  {name}: {{path: {path}, target: {target}, allow-unsafe-parent: true}}"
             for name, (path, target) in self._links.items()
         ]
+        socket = f"control-socket: {self.socket}"
         self.config.write_text(
-            "\n".join(["links:", "  ctrdl: null", *lines, f"control-socket: {self.place}/sock", ""])
+            "\n".join(["links:", "  ctrdl: null", *lines, self._farm, socket, ""])
         )
+
+    @contextlib.contextmanager
+    def with_a_farm(self) -> Iterator[Path]:
+        """A daemon runs, and has a farm at the yielded path."""
+        farm = self.place / "f"
+        self._farm = f"farm: {{path: {farm}}}"
+        self._configure()
+        with subprocess.Popen([COMMAND, "run", "--config", self.config]) as daemon:
+            try:
+                until(lambda: client.listens(str(self.socket)))
+                yield farm
+            finally:
+                daemon.terminate()
 
     def layers(self, count: int, first: int = 100) -> tuple[range, bytes]:
         """Make COUNT layers; their ids, the topmost first, and the options that name them all."""
@@ -90,6 +112,14 @@ class World:
         said = f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         assert code in (None, done.returncode), said
         return done
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until CONDITION is true; AssertionError if it isn't for a long time."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't come true"
+        time.sleep(0.01)
 
 
 def mounts_at(place: Path) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from ovl_linkd.errors import UserError
 from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import LIST, SPELLING, Malformed, Options, layers_and_colons, parse
 from ovl_linkd.overlay.prefixes import Prefix, spell
@@ -22,7 +23,7 @@ class Sight(Protocol):
 class Names(NamedTuple):
     """The short names there are: ``links``, and how to ``lease`` one each for single layers.
 
-    ``lease`` is None without a farm, ``farm`` then empty; it raises what is a UserError's.
+    ``lease`` is None without a farm, whose directory is ``farm``; it may raise UserError.
     """
 
     links: Sequence[Prefix]
@@ -85,8 +86,8 @@ class _Attempt:
             return result
         try:
             leased = self._names.lease(layers_to_lease(given, self._links, self._names.farm))
-        except Exception as error:  # whatever the daemon says: the caller must get an answer
-            self.trouble = f"; the farm: {error}"
+        except UserError as error:
+            self.trouble = f"; {error.what}"
             return result
         farm = [prefix for prefix in leased if self._sight.same(prefix.short, prefix.target)]
         if len(farm) < len(leased):

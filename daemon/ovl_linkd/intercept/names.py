@@ -2,7 +2,7 @@
 
 import os
 
-from ovl_linkd import published
+from ovl_linkd import leasing, published
 from ovl_linkd.intercept.decide import Names
 from ovl_linkd.overlay.prefixes import Prefix
 
@@ -35,6 +35,8 @@ class KnownNames:
 
 def _names(known: published.Published) -> Names:
     links = [
-        Prefix(each.name, os.fsencode(each.target), os.fsencode(each.path)) for each in known.links
+        Prefix(link.name, os.fsencode(link.target), os.fsencode(link.path)) for link in known.links
     ]
-    return Names(links)
+    if known.farm is None:
+        return Names(links)
+    return Names(links, os.fsencode(known.farm), lambda paths: leasing.lease(paths, known))
