@@ -1,18 +1,25 @@
 """Nodes to boot, and images that are made once."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.containerd import images
+from tests.system.containerd import images, older
 from tests.system.containerd.images import UNPACKED
-from tests.system.containerd.node import ROOT, SHORT, STORE, UNIT, Node
+from tests.system.containerd.node import LAYERS_SHORT, ROOT, SHORT, STORE, UNIT, Node
 from tests.system.machine import CHECKOUT, Machine
 
 ARCHIVE = "/run/images.tar"  # inside
 LAYERS = (128, 133, 134, 200)
 PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "docker-registry")
+# As `ovl-linkd init` writes them.
+LINKS = f"""\
+links:
+  ctrd: {{path: {SHORT}, target: {STORE}}}
+  ctrdl: {{path: {LAYERS_SHORT}, target: {STORE}/snapshots}}
+"""
 UNIT_FILE = f"usr/lib/systemd/system/{UNIT}"
 
 
@@ -42,9 +49,7 @@ def node(installed: Path, scratch: Path, archive: Path) -> Iterator[Node]:
             f"{CHECKOUT}/build/containerd/usr/bin/{program}"
         )
     made.write(f"/usr/lib/systemd/system/{UNIT}", (UNPACKED / UNIT_FILE).read_text())
-    made.write(
-        "/etc/ovl-linkd/config.yaml", f"links: {{ctrd: {{path: {SHORT}, target: {STORE}}}}}\n"
-    )
+    made.write("/etc/ovl-linkd/config.yaml", LINKS)
     made.enable("ovl-linkd", UNIT)
     node = Node(made)
     node.configure()
@@ -67,3 +72,21 @@ def by_link(running: Node) -> Node:
     """The same after the switch: containerd mounts by the kept link."""
     running.restart(SHORT)
     return running
+
+
+@pytest.fixture(scope="session")
+def older_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a containerd that knows no relative paths."""
+    directory = tmp_path_factory.mktemp("older")
+    older.make(directory)
+    return directory
+
+
+@pytest.fixture
+def older_node(node: Node, older_programs: Path) -> Node:
+    """A fresh node with such a containerd, off."""
+    for program in older.PROGRAMS:
+        there = node.machine.path(f"/usr/bin/{program}")
+        there.unlink()
+        shutil.copy(older_programs / program, there)
+    return node

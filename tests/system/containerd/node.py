@@ -9,6 +9,7 @@ UNIT = "containerd.service"
 ROOT = "/var/lib/containerd"
 STORE = f"{ROOT}/io.containerd.snapshotter.v1.overlayfs"
 SHORT = "/run/ctrd"  # a kept link to STORE
+LAYERS_SHORT = "/run/ctrdl"  # and one to the snapshots in it
 CONFIG = "/etc/containerd/config.toml"
 ROOTFS = "/run/containerd/io.containerd.runtime.v2.task/default/{}/rootfs"
 
@@ -24,6 +25,8 @@ class Node:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        #: how its client is called
+        self.ctr: tuple[str, ...] = ("ctr",)
 
     def configure(self, root_path: str | None = None, more: str = "") -> None:
         """Write containerd's configuration, which it reads when it starts."""
@@ -40,7 +43,7 @@ class Node:
 
     def call(self, *words: str) -> str:
         """What `ctr WORDS` prints."""
-        return self.machine.run("ctr", *words).stdout
+        return self.machine.run(*self.ctr, *words).stdout
 
     def shell(self, layers: int, script: str, container: str = "once") -> str:
         """What SCRIPT prints in a new container of the image of so many LAYERS."""
@@ -48,9 +51,9 @@ class Node:
         words = ("run", "--rm", "--cpu-shares", "0", images.name(layers), container)
         return self.call(*words, "sh", "-c", script)
 
-    def start(self, layers: int, container: str) -> None:
-        """Start a CONTAINER that stays, of the image of so many LAYERS."""
-        words = ("run", "--detach", "--cpu-shares", "0", images.name(layers), container)
+    def start(self, layers: int, container: str, *options: str) -> None:
+        """Start a CONTAINER that stays, of the image of so many LAYERS, with OPTIONS."""
+        words = ("run", "--detach", "--cpu-shares", "0", *options, images.name(layers), container)
         self.call(*words, "sleep", "inf")
 
     def shell_in(self, container: str, script: str) -> str:

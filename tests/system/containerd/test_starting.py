@@ -42,7 +42,7 @@ def test_it_does_not_start_without_the_link(waiting: Node) -> None:
     machine.write("/etc/tmpfiles.d/blocked.conf", f"d {SHORT}\n")
     machine.write("/etc/tmpfiles.d/ovl-linkd.conf", "# none\n")
     machine.boot()
-    assert machine.show("StatusText") == "0 links ok, 1 blocked"
+    assert machine.show("StatusText") == "0 links ok, 1 blocked, 1 dangling"
     assert machine.show("ActiveState", UNIT) == "failed"
     assert os.listdir(machine.path(SHORT)) == []
     machine.path(SHORT).rmdir()

@@ -1,0 +1,98 @@
+"""containerd as it was reported: one that knows neither root_path nor relative paths; and exec."""
+
+import json
+
+import pytest
+
+from ovl_linkd.supervisors import DIRECTORY
+from tests.system.conftest import install
+from tests.system.containerd import images
+from tests.system.containerd.conftest import ARCHIVE
+from tests.system.containerd.images import LOOK, seen
+from tests.system.containerd.node import LAYERS_SHORT, STORE, UNIT, Node
+from tests.system.machine import Machine, until
+
+pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")
+
+WRAPPED = """\
+[Unit]
+Wants=ovl-linkd.service
+After=ovl-linkd.service
+[Service]
+ExecStart=
+ExecStart=/usr/local/bin/ovl-linkd exec -- /usr/bin/containerd
+"""
+
+# What a container does that has containers of its own, with the link as it would have it.
+LOWER = ":".join(f"{STORE}/snapshots/{number}/fs" for number in range(128, 0, -1))
+MOUNTS = f"""
+mkdir -p /run /m
+ln -sfn {STORE}/snapshots {LAYERS_SHORT}
+mount -t tmpfs tmpfs /m && umount /m
+mount -t overlay -o lowerdir={LOWER} overlay /m
+ls /m/tmp | wc -l; cat /m/pair/*
+umount /m
+"""
+
+
+@pytest.fixture
+def wrapped(older_node: Node) -> Node:
+    """A node that is up and has the images; containerd and its client run under exec."""
+    older_node.machine.write(f"/etc/systemd/system/{UNIT}.d/exec.conf", WRAPPED)
+    older_node.machine.boot()
+    older_node.ctr = ("ovl-linkd", "exec", "--", "ctr")
+    older_node.call("image", "import", ARCHIVE)
+    return older_node
+
+
+def supervisors(machine: Machine) -> list[int]:
+    """Those that run for containerd, not for its client."""
+    files = [json.loads(file.read_text()) for file in machine.path(DIRECTORY).glob("*.json")]
+    return [each["pid"] for each in files if each["command"] == ["/usr/bin/containerd"]]
+
+
+def test_without_help_it_runs_no_image_of_128_layers(older_node: Node) -> None:
+    """What the kernel cuts off names a layer that isn't there; with other paths it might be."""
+    machine = older_node.machine
+    machine.boot()
+    older_node.call("image", "import", ARCHIVE)
+    words = ("run", "--rm", "--cpu-shares", "0", images.name(128), "c", "sh", "-c", LOOK)
+    done = machine.run("ctr", *words, code=1)
+    assert "failed to mount" in done.stderr
+    assert "no such file or directory" in done.stderr
+
+
+def test_under_exec_it_runs_them_unchanged(wrapped: Node) -> None:
+    for layers in (128, 200):
+        assert wrapped.shell(layers, LOOK) == seen(layers)
+        wrapped.start(layers, f"c{layers}")
+        wanted = [f"{LAYERS_SHORT}/{number}/fs" for number in range(layers, 0, -1)]
+        assert wrapped.lower(f"c{layers}") == wanted
+
+
+def test_what_was_started_before_can_still_mount(wrapped: Node) -> None:
+    """It is under the filter of a containerd that is gone: without an answer, ENOSYS for ever."""
+    machine = wrapped.machine
+    store = f"type=bind,src={STORE},dst={STORE},options=rbind:ro"
+    wrapped.start(128, "old", "--cap-add", "CAP_SYS_ADMIN", "--mount", store)
+    assert wrapped.shell_in("old", MOUNTS) == seen(128)
+    (old,) = supervisors(machine)
+
+    machine.systemctl("restart", UNIT)
+    assert len(supervisors(machine)) == 2
+    assert wrapped.shell_in("old", MOUNTS) == seen(128)
+
+    machine.run("pkill", "-KILL", "--parent", str(old))
+    assert wrapped.shell_in("old", MOUNTS) == seen(128)
+
+    install(machine.root)
+    machine.systemctl("daemon-reload")
+    for unit in ("ovl-linkd", UNIT):
+        machine.systemctl("restart", unit)
+    assert old in supervisors(machine)
+    assert wrapped.shell_in("old", MOUNTS) == seen(128)
+    assert wrapped.shell(200, LOOK) == seen(200)
+
+    wrapped.stop("old")
+    until(lambda: old not in supervisors(machine))
+    until(lambda: len(supervisors(machine)) == 1)
