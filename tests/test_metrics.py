@@ -13,8 +13,11 @@ from prometheus_client import Metric
 from prometheus_client import parser as text_format
 from prometheus_client.openmetrics import parser as openmetrics
 
+from ovl_linkd.links.farm import Status as FarmStatus
+from ovl_linkd.links.farm import Wanted
 from ovl_linkd.links.keeper import Change, Repair, Status
 from ovl_linkd.links.link import Link
+from ovl_linkd.links.plot import Trouble
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.replacing import replace
 from ovl_linkd.service import textfile
@@ -86,6 +89,27 @@ def test_it_says_all_that_was_promised(metrics: Metrics) -> None:
     }  # fmt: skip
 
 
+FARM = FarmStatus(
+    Wanted("/run/ctrdf", 3600.0, 1000), None,
+    entries=12, oldest=5.0, leases=40, expiries=3, repairs=2,
+)  # fmt: skip
+
+
+def test_a_farm_has_figures_of_its_own_and_no_farm_none(metrics: Metrics) -> None:
+    found = samples(text(metrics, farm=FARM))
+    assert {key[0]: value for key, value in found.items() if "farm" in key[0]} == {
+        "ovl_linkd_farm_well": 1,
+        "ovl_linkd_farm_entries": 12,
+        "ovl_linkd_farm_most_entries": 1000,
+        "ovl_linkd_farm_leases_total": 40,
+        "ovl_linkd_farm_expiries_total": 3,
+        "ovl_linkd_farm_repairs_total": 2,
+    }
+    sick = FARM._replace(trouble=Trouble("blocked", "a symlink is there", "move it away"))
+    assert samples(text(metrics, farm=sick))["ovl_linkd_farm_well",] == 0
+    assert "farm" not in text(metrics)
+
+
 def test_a_repair_s_time_falls_into_its_bucket(metrics: Metrics) -> None:
     """A bound belongs to the bucket below it: `le` is "less or equal"."""
     metrics.changed(map(repaired, [49e-6, 50e-6, 51e-6, 1.0, 3.0]))
@@ -138,7 +162,7 @@ def test_a_second_daemon_s_file_does_not_clash_with_the_first_s() -> None:
 def test_the_example_alerts_ask_for_what_there_is(metrics: Metrics) -> None:
     """An alert on a name with a typing error is never raised."""
     metrics.kept(layers([Link("ctrdl", "/run/ctrdl", STORE)], of_this_kernel()))
-    names = {key[0] for key in samples(text(metrics))}
+    names = {key[0] for key in samples(text(metrics, farm=FARM))}
     (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
     for rule in group["rules"]:
         used = set(re.findall(r"ovl_linkd_\w+", rule["expr"]))

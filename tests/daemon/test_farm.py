@@ -1,5 +1,6 @@
 """A real daemon's farm, over the real socket."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 
 from ovl_linkd import client, leasing
 from ovl_linkd.published import Published
-from tests.daemon.world import NOBODY, Daemon, as_user, wait_until
+from tests.daemon.world import NOBODY, Daemon, as_user, command, wait_until
 
 pytestmark = pytest.mark.needs("root")
 
@@ -204,6 +205,55 @@ def test_without_a_farm(farm: Farm) -> None:
 def test_nobody_to_ask(farm: Farm) -> None:
     with pytest.raises(leasing.NoLease, match="no farm: the daemon is not running"):
         leasing.lease([b"/"], farm.known)
+
+
+# -- status -----------------------------------------------------------------------------------
+
+
+def status_of(farm: Farm) -> tuple[int, Json, str]:
+    """The exit code, and the farm as JSON, and its lines for people."""
+    done = command("status", "--json", "--config", farm.daemon.config)
+    text = command("status", "--config", farm.daemon.config)
+    assert text.returncode == done.returncode
+    lines = text.stdout.splitlines()
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("  farm"))
+    return done.returncode, json.loads(done.stdout)["farm"], "\n".join(lines[at:-1]).strip()
+
+
+def test_status_has_one_line_for_it_however_many_entries(farm: Farm) -> None:
+    farm.daemon.start()
+    farm.lease(*farm.layers(50))
+    code, said, text = status_of(farm)
+    assert code == 0
+    assert said == farm.status()
+    assert said.items() >= {
+        "path": str(farm.path), "state": "ok", "entries": 50, "most": 100_000, "guard": "none",
+        "leases": 50, "expiries": 0, "repairs": 0, "reason": None, "remedy": None,
+    }.items()  # fmt: skip
+    assert text.startswith(f"farm  ok  {farm.path}  50 of 100,000 entries, the oldest last asked")
+
+
+def test_status_tells_what_is_in_its_way_with_and_without_a_daemon(farm: Farm) -> None:
+    farm.daemon.start()
+    farm.path.rmdir()
+    farm.path.symlink_to("/nowhere")
+    farm.until(lambda status: status["state"] == "blocked", "blocked")
+    code, said, text = status_of(farm)
+    assert (code, said["state"], said["entries"]) == (1, "blocked", 0)
+    assert f"\n    to do: move {farm.path} away" in text
+    farm.daemon.stop()
+    code, said, _ = status_of(farm)
+    assert (code, said["state"], said["entries"]) == (3, "blocked", None)
+    assert said.keys() == farm_keys()
+    farm.path.unlink()
+    assert status_of(farm)[1]["state"] == "missing"
+
+
+def farm_keys() -> set[str]:
+    return {
+        *("path", "state", "reason", "remedy", "entries", "most", "oldest", "guard", "guarded"),
+        *("leases", "expiries", "repairs"),
+    }
 
 
 # -- whatever happens to the directory --------------------------------------------------------

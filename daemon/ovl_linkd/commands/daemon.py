@@ -15,7 +15,7 @@ NOT_RUNNING = 3  # exit codes of DESIGN 4
 CANT_TELL = 4
 
 _NONE = type(None)
-#: key -> what its value may be, of a link, of its last repair, and of the daemon
+#: key -> what its value may be, of a link, of its last repair, of the daemon, and of its farm
 _LINK = {
     **dict.fromkeys(("name", "path", "target", "state", "since"), (str,)),
     **dict.fromkeys(("actual", "reason", "remedy", "next_try"), (str, _NONE)),
@@ -24,6 +24,15 @@ _LINK = {
 }
 _REPAIR = {"at": (str,), "found": (str,), "took_us": (int,)}
 _DAEMON = {"pid": (int,), "version": (str,), "since": (str,), "config_changed_on_disk": (bool,)}
+FARM = {
+    **dict.fromkeys(("path", "state"), (str,)),
+    **dict.fromkeys(("reason", "remedy"), (str, _NONE)),
+    **dict.fromkeys(("entries", "most"), (int,)),
+    "oldest": (str, _NONE),
+    "guard": (str,),
+    "guarded": (bool, _NONE),
+    **dict.fromkeys(("leases", "expiries", "repairs"), (int,)),
+}
 
 
 def socket_path(config_file: str | None) -> str:
@@ -86,6 +95,14 @@ def links_of(reply: Json) -> list[Json]:
 def daemon_of(reply: Json) -> Json:
     """What a REPLY says of the daemon itself. Raises client.NoAnswer."""
     return _require(reply.get("daemon"), _DAEMON)
+
+
+def farm_of(reply: Json) -> Json | None:
+    """What a REPLY says of the farm, None where there is none. Raises client.NoAnswer."""
+    farm = reply.get("farm")
+    if farm is not None and not _is_path(_require(farm, FARM)["path"]):
+        raise _strange()
+    return farm
 
 
 def _require(value: Any, keys: "Mapping[str, tuple[type, ...]]") -> Json:

@@ -11,6 +11,7 @@ from ovl_linkd.commands.daemon import (
     CANT_TELL,
     NOT_RUNNING,
     daemon_of,
+    farm_of,
     links_of,
     refusal,
     socket_path,
@@ -64,17 +65,21 @@ def look(config_file: str | None, names: list[str]) -> tuple[Json, int]:
     if said is not None:
         told = {link["name"]: link for link in said["links"]}
         links = [_kept(link) for link in said["links"]]
+        place = said["farm"] and said["farm"]["path"]
     else:
         told = {}
-        links = list(_configured(config_file))
+        configured = _configured(config_file)
+        links, place = list(configured.links), configured.farm
     if unknown := set(names) - {link.name for link in links}:
         raise UserError(f"no link is named {min(unknown)}", "ovl-linkd status", 2)
     rows = [_row(link, told.get(link.name)) for link in links if not names or link.name in names]
     daemon = {"running": code != NOT_RUNNING, **(said["daemon"] if said else {})}
     if trouble:
         daemon["trouble"] = trouble
-    state = {"schema_version": 1, "daemon": daemon, "links": rows, "farm": None}
-    if not code and any(row["state"] != "ok" for row in rows):
+    farm = _farm(place, said) if place else None
+    state = {"schema_version": 1, "daemon": daemon, "links": rows, "farm": farm}
+    judged = rows if names or not farm else [*rows, farm]
+    if not code and any(row["state"] != "ok" for row in judged):
         code = 1
     return state, code
 
@@ -83,7 +88,8 @@ def _ask(config_file: str | None) -> tuple[Json | None, int, str | None]:
     """The daemon's answer, or the exit code and the sentence that stand for its absence."""
     try:
         reply = client.call(socket_path(config_file), "Status")
-        return {"links": links_of(reply), "daemon": daemon_of(reply)}, 0, None
+        said = {"links": links_of(reply), "daemon": daemon_of(reply), "farm": farm_of(reply)}
+        return said, 0, None
     except client.NotRunning as error:
         return None, NOT_RUNNING, str(error)
     except client.NoAnswer as error:
@@ -92,11 +98,17 @@ def _ask(config_file: str | None) -> tuple[Json | None, int, str | None]:
         raise refusal(error) from None
 
 
-def _configured(config_file: str | None) -> tuple[Link, ...]:
+def _configured(config_file: str | None) -> published.Published:
     try:
-        return published.known(config_file).links
+        return published.known(config_file)
     except UserError as error:
         raise UserError(error.what, error.hint, CANT_TELL) from None
+
+
+def _farm(path: str, said: Json | None) -> Json:
+    from ovl_linkd.commands import status_farm
+
+    return status_farm.row(path, said and said["farm"])
 
 
 def _kept(said: Json) -> Link:

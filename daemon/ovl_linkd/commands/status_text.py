@@ -21,7 +21,7 @@ def fancy() -> bool:
 
 
 def table(state: Json) -> str:
-    """The links of STATE a line each, what is wrong with one below it, the daemon last."""
+    """The links of STATE a line each, what is wrong with one below it, farm and daemon last."""
     rows = [_cells(row) for row in state["links"]]
     if sys.stdout.isatty():
         _squeeze(rows, os.get_terminal_size().columns)
@@ -30,6 +30,11 @@ def table(state: Json) -> str:
     for link, cells in zip(state["links"], rows, strict=True):
         lines.append(_paint(_join(cells, widths, _mark(link["state"]) + " "), link["state"]))
         lines += [printable(f"    {text}") for text in _why(link)]
+    if farm := state["farm"]:
+        from ovl_linkd.commands.status_farm import line
+
+        lines += ["", _paint(f"{_mark(farm['state'])} {line(farm)}", farm["state"])]
+        lines += [printable(f"    {text}") for text in _why(farm)]
     return "\n".join([*lines, "", *_daemon(state["daemon"])])
 
 
@@ -91,7 +96,7 @@ def _why(row: Json) -> list[str]:
     lines = [f"{row['state']}: {row['reason']}"] if row["reason"] else []
     if row["remedy"]:
         lines.append(f"to do: {row['remedy']}")
-    if row["next_try"]:
+    if row.get("next_try"):
         lines.append(f"tried again at {row['next_try']}")
     return lines
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ovl_linkd import config
-from ovl_linkd.links.farm import Farm, Status, Unusable, Wanted
+from ovl_linkd.links.farm import Farm, Status, Wanted
 from ovl_linkd.service.clock import clock
 from ovl_linkd.service.report import WINDOW, Report
 
@@ -20,9 +20,10 @@ _BOOT_FILE = "/proc/sys/kernel/random/boot_id"
 
 
 class Farming:
-    """The daemon's farm, or that it has none; ``changed`` is called after something is new."""
+    """The daemon's farm, or that it has none; ``changed`` is called after each change, and told
+    whether it is one of the farm's state."""
 
-    def __init__(self, report: Report, changed: Callable[[], None]) -> None:
+    def __init__(self, report: Report, changed: Callable[[bool], None]) -> None:
         self._report = report
         self._changed = changed
         self._farm: Farm | None = None
@@ -71,10 +72,8 @@ class Farming:
             return None
         try:
             return self._farm.lease(paths, clock())
-        except Unusable:
-            self._changed()
-            raise
         finally:
+            self._changed(False)
             self._after()
 
     def status(self) -> Status | None:
@@ -84,6 +83,13 @@ class Farming:
     def guarded(self) -> bool | None:
         """Whether the directory is append-only; None where that can't be told."""
         return None  # until something sets it
+
+    def state(self) -> str | None:
+        """`ok`, or the state of what is in the way; None without a farm."""
+        status = self.status()
+        if status is None:
+            return None
+        return status.trouble.state if status.trouble else "ok"
 
     def tend(self) -> None:
         """Put back what is the farm's own and was removed."""
@@ -101,6 +107,7 @@ class Farming:
         self._timer = None
         if self._farm:
             self._farm.due(clock())
+            self._changed(False)
             self._after()
 
     def _after(self) -> None:
@@ -135,7 +142,7 @@ class Farming:
         if status.trouble != self._trouble:
             self._trouble = status.trouble
             self._report.farm(status.wanted.path, status.trouble)
-            self._changed()
+            self._changed(True)
         if status.repairs > self._repairs and self._saying is None:
             self._tell_repairs(farm)
 
@@ -147,7 +154,7 @@ class Farming:
             return
         self._repairs += repairs
         self._report.farm_restored(farm.wanted.path, repairs)
-        self._changed()
+        self._changed(False)
         loop = asyncio.get_running_loop()
         self._saying = loop.call_later(WINDOW, self._tell_repairs, farm)
 

@@ -194,9 +194,10 @@ class Service:
         self.followers.add(change.after.link.name for change in changes)
         self._tell_summary()
 
-    def _on_farm(self) -> None:
+    def _on_farm(self, news: bool) -> None:
         self._textfile.soon()
-        self._tell_summary()
+        if news:
+            self._tell_summary()
 
     def _tell_summary(self) -> None:
         said = self._summary()
@@ -209,7 +210,8 @@ class Service:
         self._report.flush()
 
     def _summary(self) -> str:
-        return summary(self._keeper.statuses(), len(self._watch.unwatched))
+        unwatched = len(self._watch.unwatched)
+        return summary(self._keeper.statuses(), unwatched, self.farming.state())
 
     def _plan_timer(self) -> None:
         deadline = self._keeper.deadline()
@@ -323,11 +325,10 @@ class Service:
 
     def _exposition(self) -> str:
         watch, interval = self._watch, self._config.resync_interval
-        unwatched = len(watch.unwatched)
+        unwatched, farm = len(watch.unwatched), self.farming.status()
         statuses = self._keeper.statuses()
-        return self._metrics.text(
-            Moment(time.time(), statuses, watch.overflows, unwatched, interval)
-        )
+        moment = Moment(time.time(), statuses, watch.overflows, unwatched, interval, farm)
+        return self._metrics.text(moment)
 
 
 def _open_watch() -> Watch:

@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from ovl_linkd.links.farm import Status as FarmStatus
 from ovl_linkd.links.keeper import Change, Status
 from ovl_linkd.links.link import Link
 from ovl_linkd.overlay.limits import Limits, capacity, of_this_kernel
@@ -43,6 +44,7 @@ class Moment(NamedTuple):
     overflows: int
     unwatched: int
     resync_interval: float
+    farm: FarmStatus | None = None
 
 
 class Metrics:
@@ -85,7 +87,8 @@ class Metrics:
 
     def text(self, moment: Moment) -> str:
         """Everything, as a whole file."""
-        return "".join([*self._about_links(moment), *self._about_the_daemon(moment), "# EOF\n"])
+        parts = [*self._about_links(moment), *self._about_the_farm(moment.farm)]
+        return "".join([*parts, *self._about_the_daemon(moment), "# EOF\n"])
 
     def _about_links(self, moment: Moment) -> Iterable[str]:
         states = dict.fromkeys(STATES, 0)
@@ -102,6 +105,19 @@ class Metrics:
         yield self._histogram(
             "repair_duration_seconds", "Time from the event until the link was right."
         )
+
+    def _about_the_farm(self, farm: FarmStatus | None) -> Iterable[str]:
+        if farm is None:
+            return
+        yield self._one("farm_well", "Whether the farm is as it should be.", not farm.trouble)
+        yield self._one("farm_entries", "Short links in the farm.", farm.entries)
+        yield self._one("farm_most_entries", "As many as there may be.", farm.wanted.most)
+        for name, explained, count in (
+            ("farm_leases", "Layers for which a short link was asked.", farm.leases),
+            ("farm_expiries", "Short links that went because nobody asked.", farm.expiries),
+            ("farm_repairs", "Short links that were put right.", farm.repairs),
+        ):
+            yield self._family(name, "counter", explained, [("", count)])
 
     def _about_the_daemon(self, moment: Moment) -> Iterable[str]:
         yield self._family(

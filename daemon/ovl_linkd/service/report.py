@@ -230,10 +230,10 @@ def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:.0f}"
 
 
-def summary(statuses: Iterable[Status], unwatched: int = 0) -> str:
+def summary(statuses: Iterable[Status], unwatched: int = 0, farm: str | None = None) -> str:
     """One honest line about all links, "2 links ok, 1 blocked", for STATUS= (sd_notify(3)).
 
-    ``unwatched`` directories are seen only now and then.
+    ``unwatched`` directories are seen only now and then. ``farm``: its state, if there is one.
     """
     counts: dict[str, int] = {}
     for status in statuses:
@@ -241,6 +241,8 @@ def summary(statuses: Iterable[Status], unwatched: int = 0) -> str:
     ok = counts.pop("ok", 0)
     parts = [f"{ok} {'link' if ok == 1 else 'links'} ok"]
     parts += [f"{count} {state}" for state, count in sorted(counts.items())]
+    if farm:
+        parts.append(f"farm {farm}")
     if unwatched:
         parts.append(f"{unwatched} {'directory' if unwatched == 1 else 'directories'} not watched")
     return ", ".join(parts)
