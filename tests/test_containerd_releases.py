@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import ovl_linkd
+from ovl_linkd.commands import init_drop_in
 from ovl_linkd.doctor import containerd
 from ovl_linkd.doctor.finding import NOTE, OK, WRONG, Finding
 from ovl_linkd.links.link import Link
@@ -103,6 +104,23 @@ def test_one_that_runs_under_exec_has_what_it_needs(
         "[Service]\nExecStart=\nExecStart=/usr/bin/ovl-linkd exec -- /usr/bin/containerd\n"
     )
     assert says((1, 1, 2)) == Finding(OK, "containerd 1.1.2 is started by ovl-linkd exec")
+
+
+@pytest.mark.parametrize(
+    ("start", "made"),
+    [
+        ("/usr/bin/containerd", "/usr/bin/ovl-linkd exec -- /usr/bin/containerd"),
+        ("-/x/containerd --config %E/c", "-/usr/bin/ovl-linkd exec -- /x/containerd --config %E/c"),
+        ("", "/usr/bin/ovl-linkd exec -- /usr/bin/containerd"),
+        ("+containerd -c /x", "+/usr/bin/ovl-linkd exec -- containerd -c /x"),
+        ("@/x/containerd ctrd -l x", "/usr/bin/ovl-linkd exec -- /x/containerd -l x"),
+    ],
+)
+def test_exec_goes_in_front_of_what_the_unit_starts(start: str, made: str) -> None:
+    text = init_drop_in.for_exec("containerd.service", start, "/usr/bin/ovl-linkd").text
+    assert text.endswith(f"\nExecStart=\nExecStart={made}\n")
+    if not start:
+        assert text == (TOP / "systemd/containerd-exec.conf.example").read_text()
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_a_drop_in_is_written_and_written_anew_but_never_over_somebody_s_own(
 
 
 def test_options_that_don_t_go_together() -> None:
-    for words in (("--write",), ("--print", "--containerd"), ("--link", "x")):
+    for words in (("--write",), ("--print", "--containerd"), ("--containerd", "--link", "x")):
         done = call("init", *words)
         assert (done.returncode, done.stdout) == (2, "")
 

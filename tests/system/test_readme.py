@@ -13,7 +13,7 @@ pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 def told(section: str) -> Iterator[str]:
     """The command lines of SECTION, without their comments."""
     text = (TOP / "README.md").read_text().partition(f"## {section}\n")[2]
-    text = re.split(r"(?m)^## ", text)[0]
+    text = re.split(r"(?m)^##+ ", text)[0]
     for fence in re.findall(r"(?ms)^```sh\n(.*?)^```", text):
         for line in fence.splitlines():
             yield re.sub(r"\s+#.*", "", line)

@@ -3,12 +3,14 @@ what is there is never overwritten.
 
 --drop-in UNIT prints what makes UNIT wait for the links it mounts through; for ovl-linkd.service,
 what lets it write where links lie outside /run. --containerd prints what goes into containerd's
-configuration, in the form that the file there has, and its drop-in: from containerd 1.5 on.
+configuration, in the form that the file there has, and its drop-in; for a containerd before 1.5 a
+drop-in that puts `ovl-linkd exec` in front of it.
 
 Exit codes: 0 done, 1 it can't be done.
 """
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from ovl_linkd.errors import UserError
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from ovl_linkd.commands.init_drop_in import DropIn
     from ovl_linkd.config import Config
     from ovl_linkd.links.link import Link
     from ovl_linkd.machine.containerd import Containerd
@@ -44,13 +47,15 @@ def run(options: "Namespace") -> int:
     """Print or write what was asked for; the exit code. Raises UserError."""
     from ovl_linkd.machine import containerd
 
-    if (options.write or options.link) and not options.drop_in:
-        raise UserError("--write and --link go with --drop-in", "ovl-linkd init --help", 2)
+    if options.link and not options.drop_in:
+        raise UserError("--link goes with --drop-in", "ovl-linkd init --help", 2)
+    if options.write and not (options.drop_in or options.containerd):
+        raise UserError("--write goes with --drop-in and --containerd", "ovl-linkd init --help", 2)
     its = containerd.read()
     if options.drop_in:
         return _drop_in(options, its)
     if options.containerd:
-        return _containerd(options.config, its)
+        return _containerd(options, its)
     return _configuration(options, its)
 
 
@@ -108,11 +113,17 @@ def _drop_in(options: "Namespace", its: "Containerd") -> int:
         links = _configured(options.config).links
         containerds = [its, *containerd.others()]
         made = drop_ins.for_user(unit, drop_ins.choose(unit, links, options.link, containerds))
-    if options.write:
-        print(drop_ins.write(made))
+    _put(made, write=options.write)
+    return 0
+
+
+def _put(made: "DropIn", *, write: bool) -> None:
+    if write:
+        from ovl_linkd.commands import init_drop_in
+
+        print(init_drop_in.write(made))
     else:
         print(f"# {made.file}\n{made.text}", end="")
-    return 0
 
 
 def _outside_run(config_file: str | None) -> list[str]:
@@ -134,28 +145,43 @@ def _configured(config_file: str | None) -> "Config":
         raise UserError(str(error), "ovl-linkd check") from None
 
 
-def _containerd(config_file: str | None, its: "Containerd") -> int:
+def _containerd(options: "Namespace", its: "Containerd") -> int:
     from ovl_linkd.commands import init_drop_in as drop_ins
     from ovl_linkd.doctor.containerd import kept_root
+    from ovl_linkd.machine.containerd import UNIT
     from ovl_linkd.machine.containerd_mounts import takes_root_path
 
     if fault := its.trouble or its.refused:
         raise UserError(f"{its.source}: {fault}", "containerd config dump, once it is mended")
+    links = _configured(options.config).links
     if its.release and not takes_root_path(its.release):
-        raise UserError(
-            f"containerd {'.'.join(map(str, its.release))} knows no root_path, which came with 1.5",
-            "ovl-linkd doctor says what it needs",
-        )
-    link = kept_root(_configured(config_file).links, its)
+        if not links:
+            raise UserError("no link is configured", "ovl-linkd init --print shows those it needs")
+        _put(_under_exec(UNIT), write=options.write)
+        return 0
+    link = kept_root(links, its)
     if link is None:
         raise UserError(
             f"no link leads to {its.snapshotter}, the root of containerd's snapshotter",
             "ovl-linkd init --print shows the one that is missing",
         )
-    made = drop_ins.for_user("containerd.service", [link])
+    made = drop_ins.for_user(UNIT, [link])
     print(_fragment(link, its))
-    print(f"# {made.file}\n{made.text}", end="")
+    _put(made, write=options.write)
     return 0
+
+
+def _under_exec(name: str) -> "DropIn":
+    """The drop-in that puts exec in front of what the unit NAME starts, if it isn't there yet."""
+    import shutil
+
+    from ovl_linkd.commands.init_drop_in import for_exec
+    from ovl_linkd.machine import units
+
+    unit = units.load(name)
+    start = (unit.values("ExecStart") if unit else [])[-1:]
+    plain = re.sub(r"\S*ovl-linkd\s+exec\s+(--\s+)?", "", start[0]) if start else ""
+    return for_exec(name, plain, shutil.which("ovl-linkd") or "/usr/bin/ovl-linkd")
 
 
 def _fragment(link: "Link", its: "Containerd") -> str:

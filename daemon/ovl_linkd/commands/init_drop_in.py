@@ -1,6 +1,7 @@
 """Drop-ins for systemd: for what must find a link, and for the daemon where a link needs it."""
 
 import os
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ _WHY = (
     "# A fresh node has no target yet. What starts without the link may make a directory in its",
     "# place; containerd does, and into a dangling link it starts without its snapshotter.",
 )
+_START = re.compile(r"([-:+!@]*)(\S+)(.*)")  # systemd.service(5)
 
 
 class DropIn(NamedTuple):
@@ -85,6 +87,27 @@ def for_user(unit: str, links: Sequence[Link]) -> DropIn:
         lines = _unit_section(DAEMON, [link.target for link in links])
     if unit.endswith(".service"):
         lines += ["", "[Service]", *_WHY, *(line for link in links for line in _service(link))]
+    return _drop_in(unit, lines)
+
+
+def for_exec(unit: str, start: str, program: str) -> DropIn:
+    """The drop-in that has UNIT started by `ovl-linkd exec`, PROGRAM, in front of what START says.
+
+    START: the unit's ExecStart=; where it has none, what is called like UNIT is meant.
+    """
+    found = _START.fullmatch(start) or _START.fullmatch(f"/usr/bin/{unit.partition('.')[0]}")
+    assert found
+    flags, command, words = found.groups()
+    if "@" in flags:  # the next word is the name that it goes by, which exec can't give it
+        words = re.sub(r"^\s+\S+", "", words)
+    lines = [
+        *_unit_section(DAEMON, []),
+        "",
+        "[Service]",
+        "# Containers that it starts can mount as long as they live, whatever becomes of it.",
+        "ExecStart=",
+        f"ExecStart={flags.replace('@', '')}{program} exec -- {command}{words}",
+    ]
     return _drop_in(unit, lines)
 
 

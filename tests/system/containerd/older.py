@@ -1,10 +1,11 @@
 """Debian's containerd made to mount as releases before 1.1.4 do: never by relative paths.
 
-It does that from a page less 512 bytes on, and takes for a page what Go's syscall.Getpagesize says.
-Where that says 64 KiB, what containerd hands to mount(2) is what the old ones would.
+They become relative from a page less 512 bytes on, and Go's syscall.Getpagesize says what that is.
+Where that is 64 KiB, mount(2) gets what the old ones hand to it; and it calls itself 1.1.2.
 """
 
 import os
+import re
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,7 @@ def make(directory: Path) -> None:
         at = _place(code)
         new = _RETURN[os.uname().machine]
         code[at : at + len(new)] = new
+        code[:] = re.sub(rb"1\.\d\.\d\d(?=~ds1)", b"1.1.02", code)  # what it says of itself
         (directory / name).write_bytes(code)
         (directory / name).chmod(0o755)
 

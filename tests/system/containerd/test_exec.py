@@ -11,17 +11,9 @@ from tests.system.containerd.conftest import ARCHIVE
 from tests.system.containerd.images import LOOK, seen
 from tests.system.containerd.node import LAYERS_SHORT, STORE, UNIT, Node
 from tests.system.machine import Machine, until
+from tests.system.test_readme import told
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")
-
-WRAPPED = """\
-[Unit]
-Wants=ovl-linkd.service
-After=ovl-linkd.service
-[Service]
-ExecStart=
-ExecStart=/usr/local/bin/ovl-linkd exec -- /usr/bin/containerd
-"""
 
 # What a container does that has containers of its own, with the link as it would have it.
 LOWER = ":".join(f"{STORE}/snapshots/{number}/fs" for number in range(128, 0, -1))
@@ -38,8 +30,10 @@ umount /m
 @pytest.fixture
 def wrapped(older_node: Node) -> Node:
     """A node that is up and has the images; containerd and its client run under exec."""
-    older_node.machine.write(f"/etc/systemd/system/{UNIT}.d/exec.conf", WRAPPED)
-    older_node.machine.boot()
+    machine = older_node.machine
+    machine.boot()
+    for line in told("containerd before 1.5"):
+        machine.run("sh", "-c", line)
     older_node.ctr = ("ovl-linkd", "exec", "--", "ctr")
     older_node.call("image", "import", ARCHIVE)
     return older_node
@@ -60,6 +54,9 @@ def test_without_help_it_runs_no_image_of_128_layers(older_node: Node) -> None:
     done = machine.run("ctr", *words, code=1)
     assert "failed to mount" in done.stderr
     assert "no such file or directory" in done.stderr
+    said = machine.run("ovl-linkd", "doctor", code=1).stdout
+    assert "containerd 1.1.2 mounts 51 layers, and pulls no image that has more" in said
+    assert f"under which {LAYERS_SHORT} makes room for 223" in said
 
 
 def test_under_exec_it_runs_them_unchanged(wrapped: Node) -> None:
@@ -68,6 +65,8 @@ def test_under_exec_it_runs_them_unchanged(wrapped: Node) -> None:
         wrapped.start(layers, f"c{layers}")
         wanted = [f"{LAYERS_SHORT}/{number}/fs" for number in range(layers, 0, -1)]
         assert wrapped.lower(f"c{layers}") == wanted
+    said = wrapped.machine.run("ovl-linkd", "doctor", code=None).stdout
+    assert "containerd 1.1.2 is started by ovl-linkd exec" in said
 
 
 def test_what_was_started_before_can_still_mount(wrapped: Node) -> None:
