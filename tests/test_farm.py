@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.links import ids
-from ovl_linkd.links.farm import Farm, Full, NotALayer, Unusable, Wanted
+from ovl_linkd.links.farm import Farm
 from ovl_linkd.links.leases import BLOCK, LAG
+from ovl_linkd.links.terms import Full, NotALayer, Unusable, Wanted
 from tests.crashing import Crash, crashing
 
 pytestmark = pytest.mark.needs("root")

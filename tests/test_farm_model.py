@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from ovl_linkd.links.farm import Full
+from ovl_linkd.links.terms import Full
 from tests.crashing import Crash, crashing
 from tests.test_farm import KEEP, NOW, World
 

@@ -13,11 +13,11 @@ from prometheus_client import Metric
 from prometheus_client import parser as text_format
 from prometheus_client.openmetrics import parser as openmetrics
 
-from ovl_linkd.links.farm import Status as FarmStatus
-from ovl_linkd.links.farm import Wanted
 from ovl_linkd.links.keeper import Change, Repair, Status
 from ovl_linkd.links.link import Link
 from ovl_linkd.links.plot import Trouble
+from ovl_linkd.links.terms import Status as FarmStatus
+from ovl_linkd.links.terms import Wanted
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.replacing import replace
 from ovl_linkd.service import textfile

@@ -5,6 +5,7 @@ Standard library only, and quick, for commands that run where the daemon does.
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 from ovl_linkd import client
@@ -46,6 +47,32 @@ def lease(paths: Sequence[bytes], known: Published) -> list[Prefix]:
         for path, short in zip(batch, _ask(batch, known), strict=True):
             found.append(Prefix(short, path, os.fsencode(short)))
     return found
+
+
+def entries_in(text: bytes, farm: str) -> list[Prefix]:
+    """The entries of the directory FARM that TEXT names and that lead somewhere."""
+    named = {short: _target(short) for short in _named(text, farm)}
+    return [Prefix(os.fsdecode(short), to, short) for short, to in named.items() if to]
+
+
+def unknown_in(text: bytes, farm: str) -> list[bytes]:
+    """The paths in TEXT that look like entries of the directory FARM and aren't, or not any more.
+
+    They have expired, or are of an earlier boot. What they led to can't be told.
+    """
+    return [short for short in _named(text, farm) if not _target(short)]
+
+
+def _named(text: bytes, farm: str) -> list[bytes]:
+    pattern = rb"(?<![\w./-])%b/[1-9A-Za-z][0-9A-Za-z]*(?![\w.-])" % re.escape(os.fsencode(farm))
+    return list(dict.fromkeys(re.findall(pattern, text)))
+
+
+def _target(short: bytes) -> bytes | None:
+    try:
+        return os.readlink(short)
+    except OSError:
+        return None
 
 
 def _ask(paths: list[bytes], known: Published) -> list[str]:

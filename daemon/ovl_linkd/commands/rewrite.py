@@ -8,9 +8,12 @@ mount(8).
 --in-place replaces each FILE as a whole, with the owner, mode and extended attributes it had, and
 none of them where one can't be rewritten; a symlink's target is what is replaced.
 
+What does not outlive a boot goes by the farm, if one is configured, where the links don't suffice:
+root leases a name there for each layer that needs one.
+
 Exit codes: 0 it fits; 1 it can't be made to fit, or a link that it needs is not ok (standard output
 stays empty); 2 malformed. --expand prints for reading: what it prints may be longer than what
-mount(2) takes.
+mount(2) takes. It exits with 1, too, where a name of the farm that it met is not known any more.
 """
 
 import os
@@ -24,6 +27,7 @@ from ovl_linkd.formats.spelling import Rewritten
 from ovl_linkd.formats.table import FORMATS, Format
 from ovl_linkd.overlay import limits
 from ovl_linkd.overlay.shorten import ALWAYS, NEEDED, Plan
+from ovl_linkd.text import printable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -60,18 +64,19 @@ def run(args: "Namespace") -> int:
     """Run ``ovl-linkd rewrite``; the exit code. Raises UserError."""
     form = FORMATS[args.format]
     _refuse_what_excludes_itself(args)
-    links = published.known(args.config).links
+    known = published.known(args.config)
+    links = known.links
     if args.in_place:
         from ovl_linkd.commands import rewrite_files
 
         return rewrite_files.run(args, form, links)
     text = _given(args.options, form)
     if args.expand:
-        text = shortening.expanded(text, form, links)
+        text = shortening.expanded(text, form, links, known.farm)
         _warn_if_long(text, form)
         _print(text)
-        return 0
-    made = shortening.rewritten(text, form, args.when, links)
+        return _warn_of_unknown(text, known.farm)
+    made = shortening.rewritten(text, form, args.when, links, known)
     if not made.plans:
         warn("no overlay mount was found: nothing is changed")
     if form.durable:
@@ -116,6 +121,16 @@ def _warn_if_long(text: bytes, form: Format) -> None:
     most = limits.of_this_kernel().mount
     if form.name == "raw" and len(text.removesuffix(b"\n")) > most:
         warn(f"{len(text):,} bytes, mount(2) takes {most:,}: for reading, not for mounting")
+
+
+def _warn_of_unknown(text: bytes, farm: str | None) -> int:
+    """Say which names of FARM nobody knows any more, and return the exit code for it."""
+    from ovl_linkd import leasing
+
+    unknown = leasing.unknown_in(text, farm) if farm else []
+    for short in unknown:
+        warn(f"{printable(os.fsdecode(short))} is no entry of the farm, or not any more")
+    return 1 if unknown else 0
 
 
 def warn_if_late(plans: Iterable[Plan]) -> None:

@@ -4,7 +4,7 @@ Or an object with such a list as its ``mounts``, as the snapshots service answer
 containerd's api/types/mount.proto, core/mount/mount.go, whose keys begin with capitals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ovl_linkd.formats import json_mounts
 from ovl_linkd.formats.json_mounts import Overlay
@@ -31,6 +31,11 @@ def rewrite(
     """
     del way
     return json_mounts.rewrite(text, _overlays, prefixes, limits, when, farm)
+
+
+def mounts(text: bytes) -> Iterator[bytes]:
+    """Yield the options of each overlay mount in TEXT. Raises Malformed as rewrite()."""
+    return json_mounts.options(text, _overlays)
 
 
 def expand(text: bytes, prefixes: Sequence[Prefix]) -> bytes:

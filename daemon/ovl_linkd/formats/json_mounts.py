@@ -4,7 +4,7 @@ Each has its options as a list of strings; runtimes take out those that are flag
 join the others with commas. Only paths in these strings change; all else stays byte for byte.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ovl_linkd.formats import json_text
@@ -102,6 +102,12 @@ def rewrite(
         except Malformed as error:
             raise json_text.located(text, overlay.at, error) from None
     return outcome(text, edits, plans)
+
+
+def options(text: bytes, find: Callable[[Value], Iterable[Overlay]]) -> Iterator[bytes]:
+    """Yield the options of each overlay that FIND finds in the JSON TEXT. Raises Malformed."""
+    for overlay in find(_read(text)):
+        yield overlay.joined
 
 
 def expand(

@@ -69,6 +69,12 @@ def rewrite(
     return outcome(text, edits, plans)
 
 
+def mounts(text: bytes) -> Iterator[bytes]:
+    """Yield the options of each overlay mount in TEXT. Raises Malformed as rewrite()."""
+    for call in _overlay_mounts(text):
+        yield _options(call)
+
+
 def expand(text: bytes, prefixes: Sequence[Prefix]) -> bytes:
     """Return TEXT with the long names in its overlay mounts. Raises Malformed as rewrite()."""
     edits: list[Edit] = []

@@ -3,7 +3,7 @@
 Source: the runtime specification's config.md; runc's libcontainer/specconv and rootfs_linux.go.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ovl_linkd.formats import json_mounts
 from ovl_linkd.formats.json_mounts import Overlay
@@ -30,6 +30,11 @@ def rewrite(
     """
     del way
     return json_mounts.rewrite(text, overlays, prefixes, limits, when, farm)
+
+
+def mounts(text: bytes) -> Iterator[bytes]:
+    """Yield the options of each overlay mount in TEXT. Raises Malformed as rewrite()."""
+    return json_mounts.options(text, overlays)
 
 
 def expand(text: bytes, prefixes: Sequence[Prefix]) -> bytes:

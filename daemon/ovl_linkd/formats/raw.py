@@ -1,6 +1,6 @@
 """Options and nothing else, as mount(2), programs and logs have them; a newline may end them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ovl_linkd.formats.judging import MOUNT2
 from ovl_linkd.formats.spelling import Rewritten
@@ -25,6 +25,11 @@ def rewrite(
     del way
     plan = shorten.plan(text.removesuffix(b"\n"), prefixes, limits, when, farm=farm)
     return Rewritten(plan.options + _end(text) if plan.fits else b"", (plan,))
+
+
+def mounts(text: bytes) -> Iterator[bytes]:
+    """Yield the options TEXT."""
+    yield text.removesuffix(b"\n")
 
 
 def expand(text: bytes, prefixes: Sequence[Prefix]) -> bytes:

@@ -1,6 +1,6 @@
 """The formats there are: one table for the command, the Python API, completions and the manual."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
@@ -24,6 +24,12 @@ class Module(Protocol):
         way: str = ...,
     ) -> Rewritten:
         """Shorten the overlay mounts in TEXT. Raises Malformed."""
+
+    def mounts(self, text: bytes) -> Iterator[bytes]:
+        """Yield the options of each overlay mount in TEXT, in the order of rewrite()'s plans.
+
+        Raises Malformed. Not of durable formats: for them nothing is leased.
+        """
 
     def expand(self, text: bytes, prefixes: Sequence[Prefix]) -> bytes:
         """Return TEXT by the long names. Raises Malformed."""

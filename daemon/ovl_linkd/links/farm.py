@@ -10,66 +10,16 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 from ovl_linkd.links.leases import Leases
 from ovl_linkd.links.ledger import Lease
 from ovl_linkd.links.pauses import Retry
 from ovl_linkd.links.plot import Plot, Trouble
+from ovl_linkd.links.terms import Full, NotALayer, Status, Unusable, Wanted
 
 TURN = 1_000  # entries that are looked at, or let go, before others get a turn
 _MOST_BYTES = 4_095  # of a symlink's text: PATH_MAX less the NUL (symlink(2))
 _EXPIRE_AGAIN = 60.0  # seconds after entries could not be removed
-
-
-class NotALayer(Exception):
-    """``path`` can't be leased, because of ``what``."""
-
-    def __init__(self, path: str, what: str) -> None:
-        super().__init__(f"{path}: {what}")
-        self.path = path
-        self.what = what
-
-
-class Full(Exception):
-    """There are ``entries``, and ``most`` may be."""
-
-    def __init__(self, entries: int, most: int) -> None:
-        super().__init__(f"{entries} entries, {most} may be")
-        self.entries = entries
-        self.most = most
-
-
-class Unusable(Exception):
-    """Nothing can be leased now; ``trouble`` says why."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        super().__init__(trouble.reason)
-        self.trouble = trouble
-
-
-class Wanted(NamedTuple):
-    """What is wanted of a farm: ``keep`` in seconds, ``lasting`` if nothing may ever expire."""
-
-    path: str
-    keep: float
-    most: int
-    lasting: bool = False
-
-
-class Status(NamedTuple):
-    """All that is known of a farm.
-
-    ``oldest``: when that entry was last asked for which goes next. The rest are counts.
-    """
-
-    wanted: Wanted
-    trouble: Trouble | None
-    entries: int
-    oldest: float | None
-    leases: int
-    expiries: int
-    repairs: int
 
 
 class Farm:
@@ -143,6 +93,23 @@ class Farm:
         self._well()
         self._given += len(paths)
         return [f"{self.wanted.path}/{leases[target].id}" for target in targets]
+
+    def known(self, paths: Iterable[str], now: float) -> dict[str, str]:
+        """The short paths that those of PATHS have which are leased, and are sure to stay a while.
+
+        Nobody's entry lives longer for it. One that has less than half of its time left is passed
+        over: it could be gone before it is used. It could never lead elsewhere.
+        """
+        found: dict[str, str] = {}
+        if not self._ready(now):
+            return found
+        for path in paths:
+            lease = self._leases.to(path)
+            if lease is None or not self._plot.holds(lease):
+                continue
+            if self.wanted.lasting or now - lease.asked <= self.wanted.keep / 2:
+                found[path] = self._plot.link(lease).path
+        return found
 
     def _give(self, targets: Collection[str], now: float) -> dict[str, Lease]:
         """An entry for each of TARGETS, by target. Raises Full, OSError."""

@@ -86,6 +86,10 @@ class Plot:
         """Whether anything has NAME in the directory."""
         return os.path.lexists(f"{self.path}/{name}")
 
+    def holds(self, lease: Lease) -> bool:
+        """Whether the entry is there and leads where it should."""
+        return is_right(self.link(lease))
+
     def mend(self, lease: Lease, now: float, insist: bool = False) -> str | None:
         """Put one entry right; what was found, ``missing`` or ``wrong``.
 

@@ -25,7 +25,7 @@ from asyncvarlink import (
 from asyncvarlink.serviceinterface import PermissionDenied, VarlinkServiceInterface
 
 from ovl_linkd import __version__
-from ovl_linkd.links import farm, keeper
+from ovl_linkd.links import keeper, terms
 from ovl_linkd.service import wire
 from ovl_linkd.service.socket import Connection, Peer
 from ovl_linkd.service.wire import Link, Problem, Refused, Rewritten, Service, State, link
@@ -141,11 +141,11 @@ class Control(VarlinkInterface, name=INTERFACE):
         self._require_trust()
         try:
             leased = self._service.farming.lease(paths)
-        except farm.Full as error:
+        except terms.Full as error:
             raise FarmFull(entries=error.entries, most=error.most) from None
-        except farm.NotALayer as error:
+        except terms.NotALayer as error:
             raise NotALayer(path=error.path, what=error.what) from None
-        except farm.Unusable as error:
+        except terms.Unusable as error:
             raise FarmUnusable(**error.trouble._asdict()) from None
         if leased is None:
             raise NoFarm(hint="give the configuration a farm, and reload it")

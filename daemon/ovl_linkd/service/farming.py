@@ -6,7 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ovl_linkd import config
-from ovl_linkd.links.farm import Farm, Status, Wanted
+from ovl_linkd.links.farm import Farm
+from ovl_linkd.links.terms import Status, Wanted
+from ovl_linkd.overlay.prefixes import Prefix
 from ovl_linkd.service.clock import clock
 from ovl_linkd.service.report import WINDOW, Report
 
@@ -45,6 +47,11 @@ class Farming:
         self._farm = Farm(wanted, boot_id) if wanted else None
         self._trouble, self._repairs = None, 0
 
+    @property
+    def path(self) -> str | None:
+        """The directory; None without a farm."""
+        return self._farm.wanted.path if self._farm else None
+
     def own_files(self) -> list[str]:
         """What lies beside the farm and must not go: tend() puts it back."""
         return [self._farm.ledger_path] if self._farm else []
@@ -75,6 +82,15 @@ class Farming:
         finally:
             self._changed(False)
             self._after()
+
+    def known(self, paths: Sequence[bytes]) -> list[Prefix]:
+        """Those of the directories PATHS that have a short path which will stay a while."""
+        if self._farm is None:
+            return []
+        found = self._farm.known(map(os.fsdecode, paths), clock())
+        return [
+            Prefix(short, os.fsencode(path), os.fsencode(short)) for path, short in found.items()
+        ]
 
     def status(self) -> Status | None:
         """How it stands, as last seen; None without a farm."""

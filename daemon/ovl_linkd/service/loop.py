@@ -304,8 +304,11 @@ class Service:
         return self.statuses(names)
 
     def rewrite(self, options: str, when: str) -> Rewritten:
-        """Shorten OPTIONS by the links that are well. Raises ValueError if they are malformed."""
-        return rewrite(self._keeper.statuses(), options, when)
+        """Shorten OPTIONS by the links that are well, and by what lies in the farm.
+
+        Raises ValueError if they are malformed.
+        """
+        return rewrite(self._keeper.statuses(), self.farming, options, when)
 
     # -- edges --------------------------------------------------------------------------------
 

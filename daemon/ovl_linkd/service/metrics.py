@@ -14,9 +14,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ovl_linkd.links.farm import Status as FarmStatus
 from ovl_linkd.links.keeper import Change, Status
 from ovl_linkd.links.link import Link
+from ovl_linkd.links.terms import Status as FarmStatus
 from ovl_linkd.overlay.limits import Limits, capacity, of_this_kernel
 from ovl_linkd.text import printable
 

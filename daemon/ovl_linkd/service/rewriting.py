@@ -6,16 +6,20 @@ from collections.abc import Iterable
 from ovl_linkd.links.keeper import Status
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
-from ovl_linkd.overlay.shorten import Prefix, plan
+from ovl_linkd.overlay.shorten import Prefix, layers_to_lease, plan
+from ovl_linkd.service.farming import Farming
 from ovl_linkd.service.wire import Rewritten
 
 MOST_OPTIONS = 131_060  # bytes; what one argument of mount(8) may hold (execve(2), MAX_ARG_STRLEN)
 
 
-def rewrite(statuses: Iterable[Status], options: str, when: str) -> Rewritten:
-    """Shorten OPTIONS by those links of STATUSES that are well.
+def rewrite(statuses: Iterable[Status], farming: Farming, options: str, when: str) -> Rewritten:
+    """Shorten OPTIONS by those links of STATUSES that are well, then by what is leased already.
 
-    Raises ValueError, Malformed among others, if the options or ``when`` are none.
+    Everybody may ask for this, so nothing is leased for it, and no lease made longer. To use those
+    that others have is safe: within a boot a name never leads elsewhere, so that one which is gone
+    too soon is a mount that fails, and not one of other layers. Raises ValueError, Malformed among
+    others, if the options or ``when`` are none.
     """
     raw = os.fsencode(options)
     if len(raw) > MOST_OPTIONS:
@@ -27,6 +31,9 @@ def rewrite(statuses: Iterable[Status], options: str, when: str) -> Rewritten:
         if status.state == "ok"
     ]
     made = plan(raw, prefixes, of_this_kernel(), when)
+    if not made.fits and (path := farming.path):
+        farm = farming.known(layers_to_lease(raw, prefixes, os.fsencode(path)))
+        made = plan(raw, prefixes, of_this_kernel(), when, farm=farm)
     return Rewritten(
         strategy=made.strategy,
         options=os.fsdecode(made.options),
