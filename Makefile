@@ -6,7 +6,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench demo test lint bench soak docs install uninstall deb
+.PHONY: help setup setup-test setup-bench demo test lint bench soak docs
+.PHONY: install install-mount-helper uninstall deb
 
 # Not whatever python3 comes first on PATH: Debian's python3-systemd belongs to this one, and a
 # service that hides /root and /home can still start it.
@@ -125,10 +126,10 @@ build() {
     "$${pip[@]}" install "$$work/source"
 }
 
-# shared PYTHON DIRECTORY: all but the program itself, below DIRECTORY as it will lie below /.
-# PYTHON has ovl_linkd, docutils and shtab.
+# shared PYTHON DIRECTORY CODE: all but the program itself, below DIRECTORY as it will lie below /.
+# PYTHON has ovl_linkd, docutils and shtab; ovl_linkd will lie in CODE.
 shared() {
-    local python=$$1 root=$$2 share=$$2$$prefix/share unit
+    local python=$$1 root=$$2 code=$$3 share=$$2$$prefix/share unit
     "$$python" docs/man.py "$$share/man"
     "$$python" docs/completions.py "$$share"
     for unit in systemd/*.service systemd/*.socket; do
@@ -142,10 +143,24 @@ shared() {
     install -D -m 644 -t "$$share/ovl-linkd" config/config.yaml config/config.schema.json
     install -D -m 644 -t "$$share/ovl-linkd/examples" config/examples/*.yaml
     install -D -m 644 -t "$$share/doc/ovl-linkd" docs/*.example.yml README.md CHANGELOG.md SECURITY.md LICENSE
+    install -D -t "$$root$$library" daemon/mount-helper/mount.overlay
+    sed -i "s#^library=.*#library=$$code#" "$$root$$library/mount.overlay"
     # Elsewhere it would not be read; the program has a copy of its own to fall back on.
     [[ $$prefix != /usr ]] ||
         install -D -m 644 -t "$$root$$library" config/config.yaml
 }
+
+# directory PATH: made with its parents; those that were not there are written down in $$remember.
+directory() {
+    [[ -d $$destdir$$1 ]] && return
+    directory "$$(dirname "$$1")"
+    mkdir "$$destdir$$1"
+    echo "$$1" >>"$$remember"
+}
+
+# Where mount(8) looks for the helper, on a merged /usr and on one that isn't.
+helper=/usr/sbin/mount.overlay
+[[ ! -d $$destdir/sbin || -L $$destdir/sbin ]] || helper=/sbin/mount.overlay
 
 # in_use DIRECTORY: whether a process runs the program from there.
 in_use() {
@@ -162,7 +177,7 @@ endef
 
 help:  ## this list
 	sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do
-	    printf '  make %-12s %s\n' "$$name" "$$what"
+	    printf '  make %-20s %s\n' "$$name" "$$what"
 	done
 
 setup:  ## what running needs, in .venv; the command is .venv/bin/ovl-linkd
@@ -254,13 +269,6 @@ install:  ## put it on this machine; PREFIX=/usr/local DESTDIR=
 	touch "$$remember"
 	mkdir -p "$$destdir/"
 	[[ ! -e $$state/directories ]] || cp "$$state/directories" "$$remember"
-	# directory PATH: made with its parents; those that were not there are written down.
-	directory() {
-	    [[ -d $$destdir$$1 ]] && return
-	    directory "$$(dirname "$$1")"
-	    mkdir "$$destdir$$1"
-	    echo "$$1" >>"$$remember"
-	}
 	directory "$$library"
 	new=$$(mktemp -d "$$state/env.XXXXXXXX")
 	final=$${new#"$$destdir"}
@@ -275,13 +283,19 @@ install:  ## put it on this machine; PREFIX=/usr/local DESTDIR=
 	    --exclude='./setuptools*' --exclude='./pkg_resources' --exclude='./distutils-precedence.pth' \
 	    --exclude=__pycache__ . | tar --extract --no-same-owner --directory="$$new/$$wanted"
 	rm -f "$$new/$$wanted"/ovl_linkd-*.dist-info/direct_url.json  # where it was built
+	# mount.overlay runs it on whatever Python there is then: nothing here may know a minor version.
+	mkdir "$$new/python"
+	ln -s "../$$wanted/ovl_linkd" "$$new/python/ovl_linkd"
 	# Compiled now: the service may not write there, and no start of a command has to do it.
 	"$$new/bin/python" -I -m compileall -q -s "$$destdir" "$$new/lib"
 
 	"$${pip[@]}" install "$$work/source[docs]"
-	shared "$$work/venv/bin/python" "$$work/root"
+	shared "$$work/venv/bin/python" "$$work/root" "$$library/env/python"
 	mkdir -p "$$work/root$$prefix/bin"
 	ln -s ../lib/ovl-linkd/env/bin/ovl-linkd "$$work/root$$prefix/bin/ovl-linkd"
+
+	! grep -qsxF "$$helper" "$$state/manifest" ||
+	    install -D "$$work/root$$library/mount.overlay" "$$work/root$$helper"
 
 	# From here on the machine changes. What is about to come is written down first, so that an
 	# install that was interrupted can be taken away.
@@ -314,6 +328,31 @@ install:  ## put it on this machine; PREFIX=/usr/local DESTDIR=
 	elif [[ -z $$destdir && -z $$old && -d /run/systemd/system ]]; then
 	    echo "install: systemctl enable --now ovl-linkd"
 	fi
+
+install-mount-helper:  ## have mount(8) hand overlays to mount.overlay, after 'make install'
+	$(FUNCTIONS)
+	$(INSTALLING)
+	state=$$destdir$$library
+	if [[ ! -e $$state/mount.overlay ]]; then
+	    echo "install-mount-helper: first 'make install', with the same PREFIX and DESTDIR" >&2
+	    exit 1
+	fi
+	if [[ -z $$destdir ]] && (( EUID )); then
+	    echo "install-mount-helper: only root can do this; use sudo make install-mount-helper" >&2
+	    exit 1
+	fi
+	if ! grep -qxF "$$helper" "$$state/manifest"; then
+	    if [[ -e $$destdir$$helper || -L $$destdir$$helper ]]; then
+	        echo "install-mount-helper: $$destdir$$helper is somebody else's; remove that first" >&2
+	        exit 1
+	    fi
+	    echo "$$helper" >>"$$state/manifest"
+	fi
+	remember=$$state/directories
+	directory "$${helper%/*}"
+	install "$$state/mount.overlay" "$$destdir$$helper.new"
+	mv -T "$$destdir$$helper.new" "$$destdir$$helper"
+	echo "install-mount-helper: $$helper: mount(8), fstab and .mount units carry any overlay now"
 
 uninstall:  ## take it off again; refused while something depends on it, unless FORCE=1
 	$(FUNCTIONS)
@@ -389,7 +428,7 @@ deb:  ## a Debian package for 12 and 13, in build/
 	fi
 	rm -rf "$$root$$library"/*.dist-info "$$root$$library/bin"
 	"$${pip[@]}" install "$$work/source[docs]"
-	shared "$$work/venv/bin/python" "$$root"
+	shared "$$work/venv/bin/python" "$$root" "$$library"
 
 	share=$$root/usr/share doc=$$root/usr/share/doc/ovl-linkd debian=systemd/debian
 	version=$$("$$work/venv/bin/python" -I -m ovl_linkd --version | cut -d' ' -f2)

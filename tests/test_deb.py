@@ -43,7 +43,9 @@ def test_nothing_in_it_knows_a_minor_version_of_python(content: Path) -> None:
 
 def test_it_brings_only_what_debian_lacks(content: Path) -> None:
     brought = {path.name for path in (content / LIBRARY).iterdir()}
-    assert brought == {"ovl_linkd", "asyncvarlink", "inotify_simple.py", "config.yaml"}
+    assert brought == {
+        *("ovl_linkd", "asyncvarlink", "inotify_simple.py", "config.yaml", "mount.overlay")
+    }
     control = (content / "DEBIAN/control").read_text()
     depends = re.search(r"(?m)^Depends: (.*)$", control)
     assert depends
@@ -90,7 +92,10 @@ def test_it_owns_nothing_in_etc_and_nothing_that_others_may_write(content: Path)
         for name, path in files(content).items()
         if path.stat().st_mode & stat.S_IXUSR and not name.startswith("DEBIAN/")
     }
-    assert programs == {"usr/bin/ovl-linkd", "usr/share/python3/runtime.d/ovl-linkd.rtupdate"}
+    assert programs == {
+        *("usr/bin/ovl-linkd", "usr/lib/ovl-linkd/mount.overlay"),
+        "usr/share/python3/runtime.d/ovl-linkd.rtupdate",
+    }
 
 
 def test_its_scripts_are_shell_that_parses(content: Path) -> None:

@@ -78,7 +78,7 @@ HEAVY = {
 QUICK = [
     *("api", "cli", "client", "errors", "published", "leasing", "links.link"),
     *(f"commands.{name}" for name in COMMANDS),
-    *("formats", "overlay"),
+    *("commands.mount_overlay", "formats", "overlay"),
 ]
 
 MOST_LINES = 350

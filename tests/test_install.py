@@ -111,6 +111,7 @@ def test_only_what_belongs_to_it_is_put_there(before: Path, installed_once: Path
         *(f"usr/local/lib/systemd/catalog/{each.name}" for each in TOP.glob("systemd/*.catalog")),
         "usr/local/lib/tmpfiles.d/ovl-linkd.conf",
         f"{share}/man/man8/ovl-linkd.8",
+        f"{share}/man/man8/mount.overlay.8",
         f"{share}/man/man5/ovl-linkd.yaml.5",
         f"{share}/man/man7/ovl-linkd.control.7",
         f"{share}/bash-completion/completions/ovl-linkd",
@@ -181,6 +182,58 @@ def test_an_upgrade_leaves_a_running_program_the_code_it_started_with(installed:
     assert not was.exists(), "nobody uses it any more"
     assert len(list(was.parent.glob("env.*"))) == 1
     assert steady(tree(installed)) == steady(first)
+
+
+HELPER = "usr/sbin/mount.overlay"
+
+
+def test_the_mount_helper_is_there_only_for_who_asks_and_stays_by_an_upgrade(
+    before: Path, installed: Path
+) -> None:
+    """It changes what mount(8) does: nobody gets that with an `install` or loses it by one."""
+    assert not (installed / HELPER).exists()
+    done = make("install-mount-helper", installed)
+    assert done.returncode == 0, done.stderr
+    front = (installed / HELPER).read_text()
+    assert make("install-mount-helper", installed).returncode == 0
+    manifest = (installed / "usr/local/lib/ovl-linkd/manifest").read_text().splitlines()
+    assert manifest.count(f"/{HELPER}") == 1
+
+    (installed / HELPER).write_text("#!/bin/sh\n# of the version before\n")
+    assert make("install", installed).returncode == 0
+    assert (installed / HELPER).read_text() == front
+    assert stat.S_IMODE((installed / HELPER).stat().st_mode) == 0o755
+
+    assert make("uninstall", installed).returncode == 0
+    assert tree(installed) == tree(before)
+
+
+def test_the_helper_survives_the_python_that_it_was_installed_for(installed: Path) -> None:
+    """An environment dies with its minor version; what mounts at boot must not die with it."""
+    front = (installed / "usr/local/lib/ovl-linkd/mount.overlay").read_text()
+    (library,) = re.findall(r"(?m)^library=(\S+)$", front)
+    assert "python3" not in library
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import ovl_linkd.commands.mount_overlay"
+    code = f"{installed}{library}"
+    subprocess.run(["/usr/bin/python3", "-ISB", "-c", script, code], check=True)
+    assert re.search(r"(?m)^python=/usr/bin/python3$", front)
+
+
+def test_somebody_elses_helper_is_left_alone(installed: Path) -> None:
+    (installed / HELPER).parent.mkdir(parents=True, exist_ok=True)
+    (installed / HELPER).write_text("#!/bin/sh\n# another's\n")
+    done = make("install-mount-helper", installed)
+    assert done.returncode != 0
+    assert f"{HELPER} is somebody else's" in done.stderr
+    assert make("install", installed).returncode == 0
+    assert make("uninstall", installed).returncode == 0
+    assert "another's" in (installed / HELPER).read_text()
+
+
+def test_without_an_installation_there_is_no_helper_to_install(tmp_path: Path) -> None:
+    done = make("install-mount-helper", tmp_path / "empty")
+    assert done.returncode != 0
+    assert "first 'make install'" in done.stderr
 
 
 def test_uninstalling_leaves_what_was_there_before(before: Path, installed: Path) -> None:

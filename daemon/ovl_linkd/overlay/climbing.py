@@ -58,7 +58,10 @@ def climb(
         try:
             mount_by(rung, source, target, flags, limits)
         except OSError as error:
-            known = diagnosis.diagnose(options.format(), error)
+            # Taken as the mount point by diagnose(); it may be a layer that could not be opened.
+            at = error.filename if error.filename == os.fsdecode(target) else None
+            told = OSError(error.errno, os.strerror(error.errno or 0), at)
+            known = diagnosis.diagnose(options.format(), told)
             if known or not _worth_another(rung, error):
                 raise _explained(options, error, known) from None
             refused.append(error)

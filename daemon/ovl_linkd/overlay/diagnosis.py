@@ -44,22 +44,22 @@ def kernels_words(options: _options.Options) -> str | None:
     """What the kernel says of OPTIONS, which it refused; None where it says nothing.
 
     It is asked once more, by a context that is never mounted: that has a log of its own. Much of
-    what the overlay says goes to the kernel's log alone, where it is looked for if we may read it.
+    what the overlay says goes to the kernel's log alone, which all who mount write to: what is
+    said there twice, when we ask twice, is ours.
     """
     try:
-        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        log = -1
-    try:
-        if log >= 0:
-            os.lseek(log, 0, os.SEEK_END)
-        said = _asked_again(options)
-        return said[0] if said else _overheard(log)
+        if said := _asked_again(options):
+            return said[0]
+        with open("/dev/kmsg", "rb", buffering=0, opener=_to_look) as log:
+            heard = [_overheard(log.fileno(), options) for _ in range(2)]
     except OSError:
         return None
-    finally:
-        if log >= 0:
-            os.close(log)
+    both = [message for message in heard[0] if message in heard[1]]
+    return both[-1] if both else None
+
+
+def _to_look(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _asked_again(options: _options.Options) -> list[str]:
@@ -73,19 +73,21 @@ def _asked_again(options: _options.Options) -> list[str]:
     return []
 
 
-def _overheard(log: int) -> str | None:
-    """The last complaint of an overlay that came into the kernel's log since it was opened."""
-    heard = None
-    while log >= 0:
+def _overheard(log: int, options: _options.Options) -> list[str]:
+    """What overlays complain of in the kernel's log while OPTIONS are asked for."""
+    os.lseek(log, 0, os.SEEK_END)
+    _asked_again(options)
+    heard: list[str] = []
+    while True:
         try:
-            # "3,1021,712716073,-;overlayfs: missing 'workdir'"; 3 is an error (kmsg(4) of the ABI).
+            # "3,1021,712716073,-;overlayfs: missing 'workdir'", of which 3 is that of an error.
             head, _, message = os.read(log, 8192).partition(b";")
         except OSError:
-            break  # nothing more, or overrun by a flood
+            return heard  # nothing more, or overrun by a flood
         level = head.split(b",")[0]
         if message.startswith(b"overlayfs: ") and level.isdigit() and int(level) & 7 <= 3:
-            heard = os.fsdecode(message.split(b"\n")[0].removeprefix(b"overlayfs: "))
-    return heard
+            line = message.split(b"\n")[0]
+            heard.append(os.fsdecode(line.removeprefix(b"overlayfs: ")))
 
 
 def _directories(parsed: _options.Options) -> list[tuple[str, bytes]]:
