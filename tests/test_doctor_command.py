@@ -28,7 +28,7 @@ DAEMON = str(Path(ovl_linkd.__file__).parents[1])
 LEVELS = {OK, NOTE, MAYBE, WRONG, UNKNOWN}
 CONCERNS = [
     *("kernel", "mount(8)", "links", "cleaners", "containerd"),
-    *("units", "fstab", "inotify", "mounts"),
+    *("units", "exec", "fstab", "inotify", "mounts"),
 ]
 
 

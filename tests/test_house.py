@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "config": {"links", "."},
     "machine": {"overlay"},
     "intercept": {"overlay", "."},
-    "doctor": {"machine", "links", "formats", "overlay"},
+    "doctor": {"intercept", "machine", "links", "formats", "overlay", "."},
     "service": {"config", "links", "overlay", "."},
     "commands": {
         *(

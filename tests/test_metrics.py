@@ -23,6 +23,7 @@ from ovl_linkd.replacing import replace
 from ovl_linkd.service import textfile
 from ovl_linkd.service.metrics import BUCKETS, STATES, Metrics, Moment, layers
 from ovl_linkd.service.textfile import Textfile
+from ovl_linkd.supervisors import Supervisor
 from tests.daemon.world import mount, umount
 
 STORE = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
@@ -77,6 +78,7 @@ def test_it_says_all_that_was_promised(metrics: Metrics) -> None:
         ("ovl_linkd_link_layers", "ctrdl", "short"): 223,
         ("ovl_linkd_repairs_total", "missing"): 1,
         ("ovl_linkd_repairs_total", "wrong"): 1,
+        ("ovl_linkd_exec_supervisors",): 0,
         ("ovl_linkd_watch_overflows_total",): 7,
         ("ovl_linkd_unwatched_directories",): 2,
         ("ovl_linkd_resync_interval_seconds",): 60,
@@ -108,6 +110,18 @@ def test_a_farm_has_figures_of_its_own_and_no_farm_none(metrics: Metrics) -> Non
     sick = FARM._replace(trouble=Trouble("blocked", "a symlink is there", "move it away"))
     assert samples(text(metrics, farm=sick))["ovl_linkd_farm_well",] == 0
     assert "farm" not in text(metrics)
+
+
+def test_each_supervisor_of_exec_counts_for_itself(metrics: Metrics) -> None:
+    """What one counted goes with it: a sum over all would go down, as no counter may."""
+    one = Supervisor(7, 1, ["/usr/bin/containerd", "-x"], 6, "2026-01-01T00:00:00Z", 90, 75, 5)
+    found = samples(text(metrics, supervisors=[one, one._replace(pid=8, refused=0)]))
+    assert found["ovl_linkd_exec_supervisors",] == 2
+    calls = {key[2:]: value for key, value in found.items() if "exec_calls" in key[0]}
+    assert calls == {
+        ("7", "untouched"): 10, ("7", "rewritten"): 75, ("7", "refused"): 5,
+        ("8", "untouched"): 15, ("8", "rewritten"): 75, ("8", "refused"): 0,
+    }  # fmt: skip
 
 
 def test_a_repair_s_time_falls_into_its_bucket(metrics: Metrics) -> None:

@@ -2,9 +2,10 @@
 
     python -I -m ovl_linkd.dependents [--root DIRECTORY] [--remove-links]
 
-prints every line of the system's configuration that names ovl-linkd or leads through a kept link;
-exit code 3 if there are any. With --remove-links it asks nothing and takes the links away, those
-that are as they should be: any other symlink may be somebody else's.
+prints every line of the system's configuration that names ovl-linkd or leads through a kept link,
+and every supervisor of `ovl-linkd exec` that runs; exit code 3 if there are any. With
+--remove-links it asks nothing and takes the links away, those that are as they should be: any other
+symlink may be somebody else's.
 """
 
 import glob
@@ -15,7 +16,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ovl_linkd import config_files
+from ovl_linkd import config_files, supervisors
 from ovl_linkd.links.link import Link
 
 #: glob patterns below the root: programs that mount overlays, each with its own configuration
@@ -126,6 +127,13 @@ def remove(links: Iterable[Link], root: str = "/") -> None:
             continue  # nothing there, or no symlink, or not ours to change
 
 
+def served() -> Iterator[str]:
+    """Who runs under `ovl-linkd exec`: what comes after this version knows nothing of them."""
+    for each in supervisors.running():
+        command = " ".join(each.command)
+        yield f"process {each.pid}: ovl-linkd exec serves what was started by: {command}"
+
+
 def main() -> int:
     """Run as a program; the exit code."""
     parser = ArgumentParser(prog="ovl_linkd.dependents")
@@ -137,9 +145,10 @@ def main() -> int:
         remove(links, options.root)
         return 0
     found = find(links, options.root)
-    for dependent in found:
-        print(os.fsencode(str(dependent)).decode(errors="backslashreplace"))
-    return FOUND if found else 0
+    lines = [*map(str, found), *(served() if options.root == "/" else ())]
+    for line in lines:
+        print(os.fsencode(line).decode(errors="backslashreplace"))
+    return FOUND if lines else 0
 
 
 if __name__ == "__main__":

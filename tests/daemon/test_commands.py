@@ -72,7 +72,7 @@ def test_the_json_of_status_is_the_contract(kept: Daemon) -> None:
         (kept.directory / "one").unlink()
     code, state = _status(kept)
     assert code == 0
-    assert state.keys() == {"schema_version", "daemon", "links", "farm"}
+    assert state.keys() == {"schema_version", "daemon", "links", "farm", "exec"}
     assert state["schema_version"] == 1
     daemon = state["daemon"]
     types = {"running": bool, "pid": int, "version": str, "since": str}
@@ -114,7 +114,7 @@ def test_no_links_are_all_ok(daemon: Daemon) -> None:
     daemon.write({})
     daemon.start()
     said = {"running": True, **daemon.call("Status")["daemon"]}
-    state = {"schema_version": 1, "daemon": said, "links": [], "farm": None}
+    state = {"schema_version": 1, "daemon": said, "links": [], "farm": None, "exec": []}
     assert _status(daemon) == (0, state)
     assert _ovl(daemon, "status").returncode == 0
 

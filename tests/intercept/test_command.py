@@ -1,17 +1,18 @@
 """The command under `ovl-linkd exec` is the process that was started, in everything."""
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from ovl_linkd import supervisors
-from tests.intercept.world import COMMAND, TOP
+from ovl_linkd.doctor import below_exec
+from tests.intercept.world import COMMAND, TOP, World, until
 
 pytestmark = pytest.mark.needs("root", "cc")
 
@@ -144,7 +145,32 @@ def test_the_supervisor_is_in_nobody_s_way() -> None:
         assert supervisors.running() == [ours]
         assert process.stdin
         process.stdin.close()
-    wait_until_gone(Path(supervisors.DIRECTORY))
+    until(lambda: not Path(supervisors.DIRECTORY).exists())
+
+
+def test_others_learn_of_it(world: World, mounter: Path) -> None:
+    """Who looks at this machine, and who is about to take the package away."""
+    _, options = world.layers(60)
+    file = world.file(options)
+    script = '"$0" plainly "$1" "$2"; mount -t tmpfs -o size=1m x "$2"; read x'
+    words = [*world.command(), "sh", "-c", script, mounter, file, world.merged]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        until(lambda: [each.seen for each in supervisors.running()] == [2])
+        (ours,) = supervisors.running()
+        assert (ours.rewritten, ours.refused) == (1, 0)
+
+        told = subprocess.run([COMMAND, "status", "--json"], capture_output=True, check=False)
+        (shown,) = json.loads(told.stdout)["exec"]
+        assert shown == {key: value for key, value in ours._asdict().items() if key != "born"}
+        said = subprocess.run([COMMAND, "status"], capture_output=True, text=True, check=False)
+        assert f"pid {ours.pid}, since {ours.since}: 2 seen, 1 rewritten, 0 refused" in said.stdout
+        ask = [sys.executable, "-m", "ovl_linkd.dependents"]
+        asked = subprocess.run(ask, capture_output=True, text=True, check=False)
+        assert asked.returncode == 3
+        assert f"process {ours.pid}: ovl-linkd exec serves what was started by: sh" in asked.stdout
+        assert "2 calls of mount(2) seen" in below_exec.findings()[1].what
+        assert process.stdin
+        process.stdin.close()
 
 
 def test_what_a_killed_one_left_is_swept_up() -> None:
@@ -154,7 +180,7 @@ def test_what_a_killed_one_left_is_swept_up() -> None:
     supervisors.write(old)
     assert supervisors.running() == []
     run("true")
-    wait_until_gone(directory)
+    until(lambda: not directory.exists())
 
 
 def test_two_supervisors_in_a_row_are_one_too_many() -> None:
@@ -194,15 +220,5 @@ def children(pid: int) -> list[int]:
 
 
 def wait_for_supervisors(number: int) -> list[supervisors.Supervisor]:
-    deadline = time.monotonic() + 20
-    while len(found := supervisors.running()) != number:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.01)
-    return found
-
-
-def wait_until_gone(path: Path) -> None:
-    deadline = time.monotonic() + 20
-    while path.exists():
-        assert time.monotonic() < deadline, path
-        time.sleep(0.01)
+    until(lambda: len(supervisors.running()) == number)
+    return supervisors.running()

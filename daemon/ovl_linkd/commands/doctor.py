@@ -40,6 +40,7 @@ def run(options: "Namespace") -> int:
 def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
     """(concern, its findings), in the order in which they are shown."""
     from ovl_linkd.doctor import (
+        below_exec,
         cleaners,
         containerd,
         fstab,
@@ -64,6 +65,7 @@ def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
         ("cleaners", lambda: cleaners.findings(links)),
         ("containerd", lambda: containerd.findings(links, containerds())),
         ("units", lambda: units.findings(links, others, containerds())),
+        ("exec", below_exec.findings),
         ("fstab", fstab.findings),
         ("inotify", watches.findings),
         ("mounts", mounts.findings),

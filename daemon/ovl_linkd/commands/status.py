@@ -6,7 +6,7 @@ Exit codes: 0 all ok, 1 some link isn't, 3 the daemon is not running, 4 can't te
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ovl_linkd import client, published
+from ovl_linkd import client, published, supervisors
 from ovl_linkd.commands.daemon import (
     CANT_TELL,
     NOT_RUNNING,
@@ -77,7 +77,14 @@ def look(config_file: str | None, names: list[str]) -> tuple[Json, int]:
     if trouble:
         daemon["trouble"] = trouble
     farm = _farm(place, said) if place else None
-    state = {"schema_version": 1, "daemon": daemon, "links": rows, "farm": farm}
+    served = [_served(each) for each in supervisors.running()]
+    state = {
+        "schema_version": 1,
+        "daemon": daemon,
+        "links": rows,
+        "farm": farm,
+        "exec": served,
+    }
     judged = rows if names or not farm else [*rows, farm]
     if not code and any(row["state"] != "ok" for row in judged):
         code = 1
@@ -142,6 +149,12 @@ def _row(link: Link, said: Json | None) -> Json:
         row |= {key: said[key] for key in ("state", "reason", "remedy")}
     row["since"] = said["since"] if row["state"] == said["state"] else None
     return row
+
+
+def _served(supervisor: supervisors.Supervisor) -> Json:
+    shown = supervisor._asdict()
+    del shown["born"]
+    return shown
 
 
 def _layers(link: Link) -> Json:

@@ -35,7 +35,7 @@ def table(state: Json) -> str:
 
         lines += ["", _paint(f"{_mark(farm['state'])} {line(farm)}", farm["state"])]
         lines += [printable(f"    {text}") for text in _why(farm)]
-    return "\n".join([*lines, "", *_daemon(state["daemon"])])
+    return "\n".join([*lines, "", *_daemon(state["daemon"]), *map(_exec, state["exec"])])
 
 
 def change(row: Json) -> str:
@@ -99,6 +99,13 @@ def _why(row: Json) -> list[str]:
     if row.get("next_try"):
         lines.append(f"tried again at {row['next_try']}")
     return lines
+
+
+def _exec(supervisor: Json) -> str:
+    counts = ", ".join(f"{supervisor[name]:,} {name}" for name in ("seen", "rewritten", "refused"))
+    command = " ".join(supervisor["command"])
+    text = f"exec {middle(command, 40)}, pid {supervisor['pid']}, since {supervisor['since']}"
+    return printable(f"{text}: {counts}")
 
 
 def _daemon(daemon: Json) -> list[str]:

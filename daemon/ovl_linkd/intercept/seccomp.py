@@ -36,6 +36,7 @@ _SET_MODE_FILTER = 1
 _GET_NOTIF_SIZES = 3
 _NEW_LISTENER = 1 << 3
 _WAIT_KILLABLE_RECV = 1 << 5  # Linux 5.19
+_FLAGS_WANTED = _NEW_LISTENER | _WAIT_KILLABLE_RECV
 _ALLOW = 0x7FFF0000
 _USER_NOTIF = 0x7FC00000
 _PR_SET_NO_NEW_PRIVS = 38
@@ -156,14 +157,14 @@ def install(no_new_privs: bool = False) -> int:
     filter_ = struct.pack("@HP", len(code) // 8, ctypes.addressof(instructions))
     if no_new_privs:
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    listener = _seccomp(_SET_MODE_FILTER, _NEW_LISTENER | _WAIT_KILLABLE_RECV, filter_)
+    listener = _seccomp(_SET_MODE_FILTER, _FLAGS_WANTED, filter_)
     if listener < 0:
         raise _refused(ctypes.get_errno())
     return listener
 
 
 def check_machine() -> None:
-    """Raise UserError where the filter would not do what it should."""
+    """Raise UserError where install() can't work, whoever calls it; this process stays as it is."""
     machine = os.uname().machine
     if machine not in _SECCOMP:
         raise UserError(
@@ -176,6 +177,9 @@ def check_machine() -> None:
         raise _refused(ctypes.get_errno())
     if struct.unpack("=3H", sizes.raw)[0] > ROOM:
         raise UserError("this kernel's notifications are larger than is known here", "", FAILED)
+    # A program at no address: the kernel looks at the flags before it looks for that.
+    if _seccomp(_SET_MODE_FILTER, _FLAGS_WANTED, None) < 0 and ctypes.get_errno() != errno.EFAULT:
+        raise _refused(ctypes.get_errno())
 
 
 #: bytes for a notification: kernels may come to write more than sizeof(Notification)

@@ -15,7 +15,7 @@ from ovl_linkd.intercept.worker import Surroundings
 from ovl_linkd.overlay import limits
 from ovl_linkd.supervisors import Supervisor
 
-_PUBLISHED_EVERY = 5.0  # seconds
+_PUBLISHED_EVERY = 1.0  # seconds
 
 
 def supervise(

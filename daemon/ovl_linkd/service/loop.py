@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Collection, Mapping
 
-from ovl_linkd import __version__, config_files, published
+from ovl_linkd import __version__, config_files, published, supervisors
 from ovl_linkd.config import Config, ConfigError, apart
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.keeper import Change, Keeper, Outcome, Status
@@ -329,8 +329,8 @@ class Service:
     def _exposition(self) -> str:
         watch, interval = self._watch, self._config.resync_interval
         unwatched, farm = len(watch.unwatched), self.farming.status()
-        statuses = self._keeper.statuses()
-        moment = Moment(time.time(), statuses, watch.overflows, unwatched, interval, farm)
+        statuses, served = self._keeper.statuses(), supervisors.running()
+        moment = Moment(time.time(), statuses, watch.overflows, unwatched, interval, farm, served)
         return self._metrics.text(moment)
 
 

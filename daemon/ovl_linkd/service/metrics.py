@@ -18,6 +18,7 @@ from ovl_linkd.links.keeper import Change, Status
 from ovl_linkd.links.link import Link
 from ovl_linkd.links.terms import Status as FarmStatus
 from ovl_linkd.overlay.limits import Limits, capacity, of_this_kernel
+from ovl_linkd.supervisors import Supervisor
 from ovl_linkd.text import printable
 
 STATES = ("ok", "dangling", "missing", "wrong", "blocked", "waiting", "failing")
@@ -45,6 +46,7 @@ class Moment(NamedTuple):
     unwatched: int
     resync_interval: float
     farm: FarmStatus | None = None
+    supervisors: Sequence[Supervisor] = ()
 
 
 class Metrics:
@@ -88,7 +90,8 @@ class Metrics:
     def text(self, moment: Moment) -> str:
         """Everything, as a whole file."""
         parts = [*self._about_links(moment), *self._about_the_farm(moment.farm)]
-        return "".join([*parts, *self._about_the_daemon(moment), "# EOF\n"])
+        parts += [*self._about_exec(moment.supervisors), *self._about_the_daemon(moment)]
+        return "".join([*parts, "# EOF\n"])
 
     def _about_links(self, moment: Moment) -> Iterable[str]:
         states = dict.fromkeys(STATES, 0)
@@ -118,6 +121,26 @@ class Metrics:
             ("farm_repairs", "Short links that were put right.", farm.repairs),
         ):
             yield self._family(name, "counter", explained, [("", count)])
+
+    def _about_exec(self, supervisors: Sequence[Supervisor]) -> Iterable[str]:
+        """Each supervisor counts for itself, from its start, and takes its counts with it."""
+        yield self._one("exec_supervisors", "Supervisors of ovl-linkd exec.", len(supervisors))
+        if not supervisors:
+            return
+        samples: list[tuple[str, float]] = []
+        for each in supervisors:
+            name = os.path.basename(each.command[0]) if each.command else ""
+            whose = f'command={_quoted(name)},pid="{each.pid}"'
+            untouched = each.seen - each.rewritten - each.refused
+            outcomes = {
+                "untouched": untouched,
+                "rewritten": each.rewritten,
+                "refused": each.refused,
+            }
+            samples += [(f"{whose},{by}", count) for by, count in _by("outcome", outcomes)]
+        yield self._family(
+            "exec_calls", "counter", "Calls of mount(2) that exec looked at, by outcome.", samples
+        )
 
     def _about_the_daemon(self, moment: Moment) -> Iterable[str]:
         yield self._family(
