@@ -29,8 +29,9 @@ class Thing(NamedTuple):
 class Scene:
     """A directory for each condition that a link may be found in; the configuration names all."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, resync: str = "1h") -> None:
         self.top = top
+        self._resync = resync  # an hour: the safety net must not be what a test sees at work
         self.target = top / "t"
         top.mkdir(exist_ok=True)
         self.target.mkdir()
@@ -66,7 +67,7 @@ class Scene:
         """Write the configuration of all links."""
         whole = {
             "metrics-file": str(RUN / "m.prom"),
-            "resync-interval": "1h",  # the safety net must not be what a test sees at work
+            "resync-interval": self._resync,
             "links": {"ctrdl": None}
             | {
                 name: {"path": str(path), "target": self._target(name)}

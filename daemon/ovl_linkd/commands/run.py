@@ -1,6 +1,7 @@
 """The daemon keeps the links until SIGTERM; the links stay. SIGHUP reads the configuration anew.
 
-Exit codes: 0 told to stop, 78 the configuration is faulty, 1 it can't start for another reason.
+Exit codes: 0 told to stop, 78 the configuration is faulty, 1 it can't start for another reason,
+such as a lack of memory, or gave up after too many unexpected errors.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -36,10 +37,15 @@ def run(options: Namespace) -> int:
             runner.run(service.run())
     except ConfigError as error:
         more = f" (and {len(error.problems) - 1} more)" if error.problems[1:] else ""
-        notify(printable(f"STATUS=configuration faulty: {error.problems[0]}{more}"))
+        how = "can't be read" if error.passing else "faulty"
+        notify(printable(f"STATUS=configuration {how}: {error.problems[0]}{more}"))
         problems = "\n".join(str(problem) for problem in error.problems)
         hint = "the links on disk stay as they are; ovl-linkd check"
-        raise UserError(problems, hint, FAULTY) from None
+        raise UserError(problems, hint, 1 if error.passing else FAULTY) from None
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        hint = "see what the machine lacks; systemd starts the service again after a second"
+        raise UserError(f"{error.strerror}{where}", hint) from None
     except UserError as error:
         notify(printable(f"STATUS={error.what}"))
         raise

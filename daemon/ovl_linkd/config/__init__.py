@@ -7,6 +7,7 @@ the daemon's published state don't pay for them. Paths are str with surrogateesc
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,11 +48,15 @@ class Config(NamedTuple):
 
 
 class ConfigError(Exception):
-    """A configuration that can't be used: `problems` holds everything that is wrong with it."""
+    """A configuration that can't be used: `problems` holds everything that is wrong with it.
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    `passing`: it may well be right, but the machine could not read it for the moment.
+    """
+
+    def __init__(self, problems: tuple[Problem, ...], passing: bool = False) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+        self.passing = passing
 
 
 def load(
@@ -111,16 +116,18 @@ def _read_all(
     try:
         files = config_files.chosen(file, roots, packaged)
     except OSError as error:
-        raise ConfigError((_unreadable(error, str(error.filename)),)) from None
+        problem = _unreadable(error, str(error.filename))
+        raise ConfigError((problem,), _passes(error)) from None
     trees: list[Node] = []
     problems: list[Problem] = []
-    readable = True
+    readable, passing = True, False
     for path in files:
         try:
             root, found = parse(_content(path, packaged, problems), path)
         except OSError as error:
             readable = False
             problems.append(_unreadable(error, path))
+            passing |= _passes(error)
         except UnreadableError as error:
             readable = False
             problems.append(error.problem)
@@ -128,7 +135,7 @@ def _read_all(
             problems += found
             trees += [root] if root is not None else []
     if not readable:
-        raise ConfigError(_in_order(problems, files))
+        raise ConfigError(_in_order(problems, files), passing)
     return files, trees, problems
 
 
@@ -178,9 +185,19 @@ def _unreadable(error: OSError, path: str) -> Problem:
             hint = "it is a symlink to nothing: mend or remove it"
     elif isinstance(error, PermissionError):
         hint = "run as root, or let this user read it"
+    elif _passes(error):
+        hint = "try again, and see what else the machine lacks"
     else:
         hint = "put a file of YAML text there"
     return Problem(path, 0, 0, error.strerror or str(error), hint)
+
+
+def _passes(error: OSError) -> bool:
+    """Whether ERROR says nothing of the file, but that the machine is out of something, or ill."""
+    return error.errno in (
+        *(errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR, errno.EIO),
+        *(errno.ENOBUFS, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EDQUOT, errno.ENOSPC),
+    )
 
 
 def _in_order(problems: list[Problem], files: tuple[str, ...]) -> tuple[Problem, ...]:

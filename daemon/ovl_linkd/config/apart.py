@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import Any, NoReturn
 
 from ovl_linkd.config import Config, ConfigError, Farm, Link, Problem
@@ -17,12 +18,21 @@ def load(file: str | None = None) -> Config:
     """As config.load(), done in a forked child. Blocks until it ends; leaves nothing behind.
 
     Raises ConfigError, also where the child fails by itself: a library that is gone, no memory.
-    Raises OSError if there can be no child.
     """
-    reading = Reading(file)
-    while reading.more():
-        pass
+    try:
+        reading = Reading(file)
+        while reading.more():
+            pass
+    except OSError as error:
+        raise no_child(file, error) from None
     return reading.outcome()
+
+
+def no_child(file: str | None, error: OSError) -> ConfigError:
+    """What to raise where ERROR keeps the child from being, or from being heard."""
+    what = f"there can be no process that reads it: {error.strerror}"
+    problem = Problem(file or "ovl-linkd", 0, 0, what, "try again")
+    return ConfigError((problem,), passing=True)
 
 
 class Reading:
@@ -55,6 +65,12 @@ class Reading:
         self._answer += part
         return bool(part)
 
+    def abandon(self) -> None:
+        """Let nothing come of it."""
+        os.close(self._reader)
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, 0)
+
     def outcome(self) -> Config:
         """The configuration; raises as load()."""
         os.close(self._reader)
@@ -69,8 +85,6 @@ def _answer(file: str | None, writer: int) -> NoReturn:
     """The child: write one JSON object and end, without what a normal exit would run."""
     code = 1
     try:
-        import signal
-
         # It is the parent's: a signal meant for this process must not wake that one's loop.
         signal.set_wakeup_fd(-1)
         with open(writer, "w", encoding="ascii") as stream:
@@ -86,7 +100,7 @@ def _outcome(file: str | None) -> dict[str, Any]:
     try:
         return {"config": config.load(file)}
     except ConfigError as error:
-        return {"problems": error.problems}
+        return {"problems": error.problems, "passing": error.passing}
     except Exception as error:  # the parent has to hear of anything
         return {"failed": f"{type(error).__name__}: {error}"}
 
@@ -95,7 +109,8 @@ def _understood(file: str | None, answer: dict[str, Any]) -> Config:
     if "failed" in answer:
         raise _failed(file, answer["failed"])
     if "problems" in answer:
-        raise ConfigError(tuple(Problem(*one) for one in answer["problems"]))
+        problems = tuple(Problem(*one) for one in answer["problems"])
+        raise ConfigError(problems, answer["passing"])
     links, farm, resync_interval, control_socket, metrics_file, files = answer["config"]
     return Config(
         tuple(Link(*one) for one in links),
@@ -109,4 +124,5 @@ def _understood(file: str | None, answer: dict[str, Any]) -> Config:
 
 def _failed(file: str | None, why: str) -> ConfigError:
     what = f"the configuration could not be read: {why}"
-    return ConfigError((Problem(file or "ovl-linkd", 0, 0, what, "see ovl-linkd check"),))
+    problem = Problem(file or "ovl-linkd", 0, 0, what, "see ovl-linkd check")
+    return ConfigError((problem,), passing=True)

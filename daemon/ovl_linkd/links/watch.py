@@ -258,9 +258,8 @@ class Watch:
         del self._by_wd[directory.wd]
         try:
             self._inotify.rm_watch(directory.wd)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # the kernel took it away with the inode
-                raise
+        except OSError:
+            pass  # the kernel took it away with the inode; and one too many does no harm
 
 
 def _cached_lstat(cache: dict[str, os.stat_result], path: str) -> os.stat_result:

@@ -6,13 +6,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from ovl_linkd import __version__, config_files, published, supervisors
 from ovl_linkd.config import Config, ConfigError, apart
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.keeper import Change, Keeper, Outcome, Status
-from ovl_linkd.links.watch import Watch
 from ovl_linkd.service import control
 from ovl_linkd.service.clock import clock, wall
 from ovl_linkd.service.farming import TAG, Farming
@@ -25,12 +24,11 @@ from ovl_linkd.service.socket import Connection, ControlSocket, Peer
 from ovl_linkd.service.subscription import Followers
 from ovl_linkd.service.systemd import notify, open_log, passed_socket, watchdog_interval
 from ovl_linkd.service.textfile import Textfile
+from ovl_linkd.service.troubles import PAUSE, Paced, Troubles
+from ovl_linkd.service.watching import Watching, open_watch
 from ovl_linkd.service.wire import Daemon, Problem, Refused, Rewritten
 
-MOST_READS = 64  # of events in a row before anything else gets a turn
-GATHER = 0.1  # seconds in which further changes of the mount table are gathered
 OWN = ".own"  # the watch's tag for our own files; no link has such a name
-TROUBLE = 1.0  # seconds after an unexpected error until everything is looked at
 
 
 class Service:
@@ -52,7 +50,12 @@ class Service:
         self._keeper = Keeper(clock, kept)
         self.farming = Farming(self._report, self._on_farm)
         self._publication = Publication(config_file is None, self._report.once)
-        self._watch = _open_watch()
+        self._watch = open_watch()
+        self._watching = Watching(
+            self._watch, self._mend, self._after_mending, self._look, self._report.once
+        )
+        self._outcomes: list[Outcome] = []  # that nobody was told of
+        self._own_changed = False
         self._reloading = asyncio.Lock()
         self._hangup: asyncio.Task[None] | None = None
         self.followers = Followers()
@@ -60,19 +63,21 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._said_last = ""  # by STATUS=
+        self._tend = Paced(self._put_back)
+        self._stop = asyncio.Event()
+        self._gave_up: UserError | None = None
 
     async def run(self) -> None:
-        """Keep the links until SIGTERM or SIGINT."""
+        """Keep the links until SIGTERM or SIGINT. Raises UserError if it gave up before."""
         loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
+        troubles = Troubles(self._log, self._watching.look_at_everything, self._give_up)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        loop.set_exception_handler(self._on_trouble)
+        loop.set_exception_handler(troubles)
         self._open_socket()
         self._want(self._config)
-        loop.add_reader(self._watch, self._on_events)
-        self._listen_to_mounts()
+        self._watching.begin()
         self._socket.serve()
         self._publish()
         self._textfile.write()
@@ -80,55 +85,45 @@ class Service:
         self._feed_watchdog()
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the daemon: no collection looks again
-        notify("READY=1", certain=True)
-        await stop.wait()
+        self._say_ready()
+        await self._stop.wait()
         notify("STOPPING=1")
         await self._say_goodbye()
         self._report.flush()
+        if self._gave_up:
+            raise self._gave_up
         self._log.info("stopped; the links stay")
+
+    def _give_up(self, why: UserError) -> None:
+        self._gave_up = why
+        self._stop.set()
+
+    def _say_ready(self) -> None:
+        """Say it until it is heard: a service manager that waits in vain kills us."""
+        if not notify("READY=1", certain=True):
+            asyncio.get_running_loop().call_later(PAUSE, self._say_ready)
 
     async def _say_goodbye(self) -> None:
         """End every Monitor with a last reply, as far as its client takes it, and close."""
         self.followers.end()
         for _ in range(10):
             await asyncio.sleep(0)  # a turn of the loop each, no time
-        asyncio.get_running_loop().remove_reader(self._watch)  # or the socket would be put back
+        self._watching.end()  # or the socket would be put back
         self._socket.close()
 
     # -- events: the repair first, then the rest ----------------------------------------------
 
-    def _on_events(self) -> None:
-        now = clock()
-        outcomes: list[Outcome] = []
-        own = False
-        for _ in range(MOST_READS):
-            tags = self._watch.read()
-            if not tags:
-                break
-            outcomes += self._keeper.mend(tags, now)
-            self.farming.mend(tags, now)
-            own |= OWN in tags
-            now = clock()
+    def _mend(self, tags: Collection[str], now: float) -> None:
+        self._outcomes += self._keeper.mend(tags, now)
+        self.farming.mend(tags, now)
+        self._own_changed |= OWN in tags
+
+    def _after_mending(self, now: float) -> None:
+        outcomes, self._outcomes = self._outcomes, []
         self._tell(self._keeper.record(outcomes, now))
-        if own:
+        if self._own_changed:
+            self._own_changed = False
             self._tend()
-
-    def _on_mounts(self) -> None:
-        """The mount table has changed; what else changes it in the next moment is gathered."""
-        began = clock()
-        self._look_at_mounts(began)
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._watch.mounts_fileno())
-        # With very many directories one look takes long: then look less often, at 2 % of the time.
-        loop.call_later(max(GATHER, 50 * (clock() - began)), self._listen_to_mounts)
-
-    def _listen_to_mounts(self) -> None:
-        # To begin to listen polls, and polling takes the news away: look once in any case.
-        asyncio.get_running_loop().add_reader(self._watch.mounts_fileno(), self._on_mounts)
-        self._look_at_mounts(clock())
-
-    def _look_at_mounts(self, now: float) -> None:
-        self._look(self._watch.moved(), now)
 
     def _look(self, tags: Collection[str], now: float) -> None:
         changes = self._keeper.look(tags, now)
@@ -139,29 +134,13 @@ class Service:
         now = clock()
         self._look(self._keeper.due(now), now)
 
-    def _on_trouble(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
-        """A bug of ours: say it, and look at everything again, since a hint may be lost."""
-        error = context.get("exception")
-        if isinstance(error, asyncio.CancelledError):
-            return  # a client that was served when the daemon stopped
-        self._log.error(
-            "%s, ignoring",
-            context.get("message"),
-            exc_info=error if isinstance(error, BaseException) else None,
-            extra=event("bug"),
-        )
-        loop.call_later(TROUBLE, self._look_at_everything)
-
-    def _look_at_everything(self) -> None:
-        self._look(self._watch.everything(), clock())
-
     def _resync(self) -> None:
         self._resync_later()
-        self._look_at_everything()
+        self._watching.look_at_everything()
         self._tend()
         self._textfile.write()
 
-    def _tend(self) -> None:
+    def _put_back(self) -> None:
         """Put back what is ours and was removed: what cleans links away takes sockets, too."""
         try:
             self._socket.ensure()
@@ -252,6 +231,8 @@ class Service:
             await self.reload()
         except Refused:
             pass  # said in the log
+        except Exception as error:  # nobody ever asks the task how it ended
+            self._log.exception("configuration not loaded: %s", error, extra=event("reload-failed"))
 
     async def reload(self) -> None:
         """Read the configuration anew; Refused if it is faulty, and nothing changes."""
@@ -261,7 +242,7 @@ class Service:
             try:
                 await self._reload()
             finally:
-                notify("READY=1", certain=True)
+                self._say_ready()
 
     async def _reload(self) -> None:
         stamp = config_files.stamp(self._file)
@@ -332,13 +313,3 @@ class Service:
         statuses, served = self._keeper.statuses(), supervisors.running()
         moment = Moment(time.time(), statuses, watch.overflows, unwatched, interval, farm, served)
         return self._metrics.text(moment)
-
-
-def _open_watch() -> Watch:
-    try:
-        return Watch()
-    except OSError as error:
-        raise UserError(
-            f"no inotify instance to be had: {error.strerror}",
-            "raise fs.inotify.max_user_instances (sysctl), or the unit's LimitNOFILE=",
-        ) from None

@@ -2,26 +2,36 @@
 
 import asyncio
 
-from ovl_linkd.config import Config, ConfigError, Problem, apart
+from ovl_linkd.config import Config, apart
 
 
 async def read_config(file: str | None) -> Config:
-    """As config.load(); the event loop goes on meanwhile. Raises ConfigError."""
-    loop = asyncio.get_running_loop()
+    """As config.load(); the event loop goes on meanwhile. Raises config.ConfigError."""
     try:
-        reading = apart.Reading(file)
+        return await _read(file)
     except OSError as error:
-        what = f"there can be no process that reads it: {error.strerror}"
-        raise ConfigError((Problem(file or "ovl-linkd", 0, 0, what, "try again"),)) from None
-    whole = asyncio.Event()
+        raise apart.no_child(file, error) from None
+
+
+async def _read(file: str | None) -> Config:
+    loop = asyncio.get_running_loop()
+    reading = apart.Reading(file)
+    whole = loop.create_future()
 
     def take() -> None:
-        if not reading.more():
-            whole.set()
+        try:
+            if not reading.more():
+                whole.set_result(None)
+        except OSError as error:
+            whole.set_exception(error)
 
-    loop.add_reader(reading, take)
     try:
-        await whole.wait()
-    finally:
-        loop.remove_reader(reading)
+        loop.add_reader(reading, take)
+        try:
+            await whole
+        finally:
+            loop.remove_reader(reading)
+    except BaseException:
+        reading.abandon()
+        raise
     return reading.outcome()

@@ -82,7 +82,7 @@ class ControlSocket:
                 listener.listen(_BACKLOG)
             except OSError:
                 listener.close()
-                raise
+                raise  # what was bound refuses all, and is cleared away by the next attempt
         finally:
             os.close(lock)
         self._socket = listener
@@ -98,7 +98,11 @@ class ControlSocket:
         if self._socket is None or _identity(self.path) != self._identity:
             self._stop()
             self.open()
-            self.serve()
+            try:
+                self.serve()
+            except OSError:
+                self._stop()  # or it would pass for a socket that is served
+                raise
 
     def close(self) -> None:
         """Stop listening, remove the socket if we made it, send all clients away."""
@@ -126,12 +130,16 @@ class ControlSocket:
                 loop.remove_reader(self._socket)
                 loop.call_later(1.0, self.serve)
             return  # or it is gone again
-        connection.setblocking(False)
-        peer = Peer(connection)
-        if self._full(peer):
+        try:
+            connection.setblocking(False)
+            peer = Peer(connection)
+            if self._full(peer):
+                connection.close()
+                return
+            client = self._attach(connection, peer)
+        except OSError:  # such as ENOMEM; and who is kept waiting for nothing waits long
             connection.close()
             return
-        client = self._attach(connection, peer)
         self._clients[peer.uid] += 1
         self._connections.add(client)
         client.closed.add_done_callback(lambda _: self._closed(client, peer.uid))

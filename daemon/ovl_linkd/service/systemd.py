@@ -24,8 +24,8 @@ from ovl_linkd.text import printable
 _PRIORITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
-def notify(*fields: str, certain: bool = False) -> None:
-    """Send FIELDS (sd_notify(3)) to the service manager, if there is one.
+def notify(*fields: str, certain: bool = False) -> bool:
+    """Send FIELDS (sd_notify(3)) to the service manager, if there is one; False if that failed.
 
     A notify socket that is gone, or a manager that stalls, must not stop a repair: errors are
     passed over, and what the manager's queue has no room for is dropped. What it waits for is
@@ -38,7 +38,8 @@ def notify(*fields: str, certain: bool = False) -> None:
         elif address := os.environ.get("NOTIFY_SOCKET"):
             _send(text, "\0" + address[1:] if address.startswith("@") else address)
     except OSError:
-        pass
+        return False
+    return True
 
 
 def _send(text: str, address: str) -> None:
