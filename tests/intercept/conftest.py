@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 def programs() -> Iterator[Path]:
     """A directory with each C program of this one, compiled."""
     with tempfile.TemporaryDirectory(prefix="ovl-linkd-programs-") as directory:
+        Path(directory).chmod(0o755)
         for source in HERE.glob("*.c"):
             target = Path(directory) / source.stem
             flags = ("-O1", "-Wall", "-Wextra", "-Werror", "-pthread")

@@ -48,10 +48,25 @@ def test_from_another_namespace(world: World, mounter: Path, way: str) -> None:
     ids, options = world.layers(128)
     options = options.replace(b"index=off", b"userxattr") if way == "user-namespace" else options
 
-    done = world.run(mounter, way, world.file(options), world.merged, *LOOK, world.merged)
+    look_there = ("sh", "-c", LOOK, "look", world.merged)
+    done = world.run(mounter, way, world.file(options), world.merged, *look_there)
 
-    assert done.stdout == f"mount: 0\n{seen(all_of(ids))}\n"
+    assert done.stdout == f"mount: 0\n{seen(ids)}"
     assert mounts_at(world.merged) == 0
+
+
+def test_from_a_user_s_own_namespace(world: World, mounter: Path) -> None:
+    """Nobody is anything there but in their namespace, where they may mount."""
+    ids, options = world.layers(60)
+    only_lower = options[options.index(b"lowerdir=") :]
+    looking = ("sh", "-c", LOOK, "look")
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-rm")
+
+    done = world.run(
+        *(*nobody, mounter, "plainly", world.file(only_lower), world.merged, *looking, world.merged)
+    )
+
+    assert done.stdout == f"mount: 0\n{seen(ids)}"
 
 
 def test_two_threads_with_working_directories_of_their_own(world: World, mounter: Path) -> None:

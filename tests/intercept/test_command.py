@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -128,7 +129,10 @@ def test_children_that_nobody_waits_for_are_no_trouble() -> None:
 
 
 def test_the_supervisor_is_in_nobody_s_way() -> None:
-    """It keeps no directory, no terminal and no session busy, and no signal of theirs ends it."""
+    """It keeps no directory, no terminal and no session busy, and no signal of theirs ends it.
+
+    Without CAP_SYS_ADMIN it could not mount if it wanted to.
+    """
     least = "echo -1000 2>&- >/proc/self/oom_score_adj; exec cat /proc/self/oom_score_adj"
     spared = subprocess.run(["sh", "-c", least], capture_output=True, text=True, check=True).stdout
     script = "read x"
@@ -138,6 +142,7 @@ def test_the_supervisor_is_in_nobody_s_way() -> None:
             assert os.readlink(f"/proc/{pid}/cwd") == "/"
             assert os.getsid(pid) == ours.pid
             assert Path(f"/proc/{pid}/oom_score_adj").read_text() == spared
+            assert re.search("CapPrm:\t0+80006\n", Path(f"/proc/{pid}/status").read_text())
             for number in ("TERM", "INT", "HUP", "QUIT"):
                 os.kill(pid, signal.Signals[f"SIG{number}"])
         assert ours.command == ["sh", "-c", script]

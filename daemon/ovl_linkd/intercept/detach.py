@@ -9,13 +9,19 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 from collections.abc import Callable
 
 from ovl_linkd.errors import UserError
 from ovl_linkd.intercept import manager, seccomp
 
 _PR_SET_NAME = 15
+_PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
+
+# linux/capability.h
+_CAPABILITY_VERSION = 0x20080522
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_SYS_PTRACE = 1 << 1, 1 << 2, 1 << 19
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -94,6 +100,7 @@ def _be_supervisor(
         _libc.prctl(_PR_SET_NAME, b"ovl-linkd-exec", 0, 0, 0)
         _be_spared()
         manager.enter_scope(unit)
+        _give_up_power()
         command.send(b"done")
         _, listeners, _, _ = socket.recv_fds(command, 64, 1)
     except Exception as error:
@@ -119,6 +126,20 @@ def _keep_only(kept: set[int]) -> None:
     for number in [*sorted(each for each in kept if each > 2), os.sysconf("SC_OPEN_MAX")]:
         os.closerange(start, number)
         start = number + 1
+
+
+def _give_up_power() -> None:
+    """Keep the capabilities to look at any process and its files, and to write to its memory.
+
+    CAP_SYS_ADMIN goes among the rest: the kernel sees to it that the supervisor never mounts.
+    """
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    held = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice 32 of each
+    _libc.capget(header, held)
+    permitted = struct.unpack("=6I", held.raw)[1]
+    kept = permitted & (_CAP_DAC_OVERRIDE | _CAP_DAC_READ_SEARCH | _CAP_SYS_PTRACE)
+    _libc.capset(header, struct.pack("=6I", kept, kept, 0, 0, 0, 0))
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def _be_spared() -> None:
