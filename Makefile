@@ -212,6 +212,7 @@ setup-test: setup  ## and what the tests need
 	command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
 	command -v debootstrap >/dev/null || missing+=(debootstrap)
 	command -v runc >/dev/null || missing+=(runc)
+	command -v crun >/dev/null || missing+=(crun)
 	[[ -e /usr/include/stdio.h ]] && command -v cc >/dev/null || missing+=(gcc libc6-dev)
 	need "$${missing[@]}"
 	unpack build/containerd containerd docker-registry busybox-static
@@ -276,9 +277,14 @@ install:  ## put it on this machine; PREFIX=/usr/local DESTDIR=
 	mkdir -p "$$new/bin" "$$new/$$wanted"
 	ln -s $(PYTHON) "$$new/bin/python"
 	printf '%s\n' 'home = $(dir $(PYTHON))' 'include-system-site-packages = true' >"$$new/pyvenv.cfg"
-	printf '%s\n' "#!$$final/bin/python -I" 'import sys' 'from ovl_linkd.cli import main' \
-	    'sys.exit(main())' >"$$new/bin/ovl-linkd"
-	chmod 755 "$$new/bin/ovl-linkd"
+	# program NAME MODULE: a command whose main() is MODULE's.
+	program() {
+	    printf '%s\n' "#!$$final/bin/python -I" 'import sys' "from $$2 import main" \
+	        'sys.exit(main())' >"$$new/bin/$$1"
+	    chmod 755 "$$new/bin/$$1"
+	}
+	program ovl-linkd ovl_linkd.cli
+	program ovl-linkd-runc ovl_linkd.oci_runtime.wrapper
 	tar --create --directory="$$packages" --exclude=./pip --exclude='./pip-*' --exclude='./_distutils_hack' \
 	    --exclude='./setuptools*' --exclude='./pkg_resources' --exclude='./distutils-precedence.pth' \
 	    --exclude=__pycache__ . | tar --extract --no-same-owner --directory="$$new/$$wanted"
@@ -292,7 +298,9 @@ install:  ## put it on this machine; PREFIX=/usr/local DESTDIR=
 	"$${pip[@]}" install "$$work/source[docs]"
 	shared "$$work/venv/bin/python" "$$work/root" "$$library/env/python"
 	mkdir -p "$$work/root$$prefix/bin"
-	ln -s ../lib/ovl-linkd/env/bin/ovl-linkd "$$work/root$$prefix/bin/ovl-linkd"
+	for name in ovl-linkd ovl-linkd-runc; do
+	    ln -s "../lib/ovl-linkd/env/bin/$$name" "$$work/root$$prefix/bin/$$name"
+	done
 
 	! grep -qsxF "$$helper" "$$state/manifest" ||
 	    install -D "$$work/root$$library/mount.overlay" "$$work/root$$helper"
@@ -436,6 +444,8 @@ deb:  ## a Debian package for 12 and 13, in build/
 	# Whoever publishes the package is who gets its bug reports.
 	maintainer="$${DEBFULLNAME:-The ovl-linkd authors} <$${DEBEMAIL:-ovl-linkd@example.org}>"
 	install -D "$$debian/launcher" "$$root/usr/bin/ovl-linkd"
+	sed 's/ovl_linkd[.]cli/ovl_linkd.oci_runtime.wrapper/' "$$debian/launcher" >"$$root/usr/bin/ovl-linkd-runc"
+	chmod 755 "$$root/usr/bin/ovl-linkd-runc"
 	install -D "$$debian/rtupdate" "$$share/python3/runtime.d/ovl-linkd.rtupdate"
 	mkdir "$$share/zsh/vendor-completions"
 	mv "$$share/zsh/site-functions/_ovl-linkd" "$$share/zsh/vendor-completions/"

@@ -69,6 +69,15 @@ def test_the_command_in_it_runs_without_site_packages(content: Path, tmp_path: P
         ["/usr/bin/python3", "-ISB", here, "--version"], capture_output=True, text=True, check=True
     )
     assert said.stdout == f"ovl-linkd {__version__}\n"
+    program = (content / "usr/bin/ovl-linkd-runc").read_text()
+    here.write_text(program.replace(f'"/{LIBRARY}"', repr(str(content / LIBRARY))))
+    said = subprocess.run(
+        ["/usr/bin/python3", "-ISB", here, "--ovl-linkd-runtime=/bin/echo", "it", "runs"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "it runs\n"
     code = (
         "import ovl_linkd.api, ovl_linkd.client, ovl_linkd.links.keeper, ovl_linkd.commands.status"
     )
@@ -93,7 +102,7 @@ def test_it_owns_nothing_in_etc_and_nothing_that_others_may_write(content: Path)
         if path.stat().st_mode & stat.S_IXUSR and not name.startswith("DEBIAN/")
     }
     assert programs == {
-        *("usr/bin/ovl-linkd", "usr/lib/ovl-linkd/mount.overlay"),
+        *("usr/bin/ovl-linkd", "usr/bin/ovl-linkd-runc", "usr/lib/ovl-linkd/mount.overlay"),
         "usr/share/python3/runtime.d/ovl-linkd.rtupdate",
     }
 

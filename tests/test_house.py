@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "config": {"links", "."},
     "machine": {"overlay"},
     "intercept": {"overlay", "."},
+    "oci_runtime": {"formats", "overlay", "."},
     "doctor": {"intercept", "machine", "links", "formats", "overlay", "."},
     "service": {"config", "links", "overlay", "."},
     "commands": {
@@ -78,7 +79,7 @@ HEAVY = {
 QUICK = [
     *("api", "cli", "client", "errors", "published", "leasing", "links.link"),
     *(f"commands.{name}" for name in COMMANDS),
-    *("commands.mount_overlay", "formats", "overlay"),
+    *("commands.mount_overlay", "formats", "overlay", "oci_runtime", "shortening"),
 ]
 
 MOST_LINES = 350

@@ -107,11 +107,13 @@ def test_only_what_belongs_to_it_is_put_there(before: Path, installed_once: Path
     share = "usr/local/share"
     assert new - library == {
         "usr/local/bin/ovl-linkd",
+        "usr/local/bin/ovl-linkd-runc",
         *(f"usr/local/lib/systemd/system/{unit.name}" for unit in TOP.glob("systemd/*.s[eo]*")),
         *(f"usr/local/lib/systemd/catalog/{each.name}" for each in TOP.glob("systemd/*.catalog")),
         "usr/local/lib/tmpfiles.d/ovl-linkd.conf",
         f"{share}/man/man8/ovl-linkd.8",
         f"{share}/man/man8/mount.overlay.8",
+        f"{share}/man/man8/ovl-linkd-runc.8",
         f"{share}/man/man5/ovl-linkd.yaml.5",
         f"{share}/man/man7/ovl-linkd.control.7",
         f"{share}/bash-completion/completions/ovl-linkd",
@@ -140,6 +142,15 @@ def test_what_is_installed_runs_and_names_the_place_it_will_be_in(installed_once
         [f"{root}{interpreter}", "-I", program, "check"], capture_output=True, text=True, check=True
     )
     assert str(environment(root)) in done.stdout
+    runtime = environment(root) / "bin/ovl-linkd-runc"
+    assert (root / "usr/local/bin/ovl-linkd-runc").resolve() == runtime
+    said = subprocess.run(
+        [f"{root}{interpreter}", "-I", runtime, "--ovl-linkd-runtime=/bin/echo", "it", "runs"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "it runs\n"
     unit = (root / "usr/local/lib/systemd/system/ovl-linkd.service").read_text()
     assert set(re.findall(r"=[-+]*(/\S*ovl-linkd) ", unit)) == {"/usr/local/bin/ovl-linkd"}
     remembering = [path for path, made in tree(root).items() if os.fsencode(root) in made.content]
@@ -323,6 +334,7 @@ def test_uninstalling_what_cant_be_asked_any_more_says_so(installed: Path) -> No
         ("usr/lib/systemd/system/m.mount", "Options=ro,lowerdir=/run/ctrdl/1:/b", "/run/ctrdl"),
         ("run/systemd/system/a.service", "ExecStart=/usr/bin/ovl-linkd rewrite x", "ovl-linkd"),
         ("etc/docker/daemon.json", '{"data-root": "/run/ctrdl/x"}', "/run/ctrdl"),
+        ("etc/containers/containers.conf", 'x = ["/usr/local/bin/ovl-linkd-runc"]', "ovl-linkd"),
     ],
 )
 def test_what_depends_on_a_link_is_found(name: str, text: str, what: str, tmp_path: Path) -> None:

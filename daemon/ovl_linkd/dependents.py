@@ -55,7 +55,7 @@ class Dependent(NamedTuple):
 
 def find(links: Iterable[Link], root: str = "/") -> list[Dependent]:
     """Every line below ROOT that depends on ovl-linkd or on one of LINKS."""
-    names = {"ovl-linkd": re.compile(r"(?<![\w-])ovl-linkd(?![\w-])")}
+    names = {"ovl-linkd": re.compile(r"(?<![\w-])ovl-linkd(?:-runc)?(?![\w-])")}
     for link in links:
         names[link.path] = re.compile(rf"(?<![\w./-]){re.escape(link.path)}(?![\w.-])")
     return [found for file in _files(root) for found in _in_file(file, names)]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ovl_linkd import client
+from ovl_linkd import client, published
+from ovl_linkd.oci_runtime import bundle
 from tests.daemon.test_farm import Farm
 from tests.daemon.world import NOBODY, Daemon, as_user, command
 
@@ -125,3 +126,16 @@ def test_who_may_not_lease_uses_what_lies_there_and_keeps_nothing_alive(farm: Fa
     assert (second["fits"], second["strategy"]) == (True, "farm")
     assert f"{farm.path}/1:{farm.path}/2:" in second["options"]
     assert farm.status() == before, "nor does it make a lease longer"
+
+
+def test_a_bundle_is_mounted_by_the_farm(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a runtime will: what a container mounts does not outlive a boot."""
+    given = options(farm)
+    config = {"mounts": [{"type": "overlay", "options": ["ro", *given.split(",")]}]}
+    (farm.daemon.directory / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(published, "known", lambda _: farm.known)
+    text = bundle.shortened(str(farm.daemon.directory))
+    assert text is not None
+    ro, index, lower = json.loads(text)["mounts"][0]["options"]
+    assert (ro, index) == ("ro", "index=off")
+    assert lower.startswith(f"lowerdir={farm.path}/1:{farm.path}/2:")

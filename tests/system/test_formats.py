@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ovl_linkd.formats import fstab, mount_unit
+from ovl_linkd.formats import mount_unit
 from ovl_linkd.overlay import options
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.shorten import Prefix
 from tests.kernel.world import all_of, joined, look, make_layers
 from tests.system.machine import LINK, TARGET, Machine
+from tests.system.test_readme import told
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -53,19 +54,28 @@ def given_lowerdir(machine: Machine, point: str) -> bytes:
     return dict(options.parse(text).items())[b"lowerdir"] or b""
 
 
-def test_128_layers_of_a_unit_and_40_of_fstab_are_there_after_a_boot(
+def test_what_the_readme_tells_mounts_128_layers_of_a_unit_and_40_of_fstab_at_boot(
     machine: Machine, store: Path
 ) -> None:
     """/run is empty then, and the daemon starts long after: the early links carry both."""
     layers = make_layers(IDS, os.fsencode(store))
     inside = [os.fsencode(TARGET) + layer.removeprefix(os.fsencode(store)) for layer in layers]
     unit = UNIT % (os.fsencode(TARGET), joined(inside))
-    lines = b"overlay /mnt/fstab overlay ro,%b 0 0 # by hand\n" % joined(inside[:40])
-    limits = of_this_kernel()
-    made = mount_unit.rewrite(unit, LINKS, limits)
-    assert made.text == unit.replace(joined(inside), made.plans[0].options)
-    write(machine, made.text)
-    (machine.root / "etc/fstab").write_bytes(fstab.rewrite(lines, LINKS, limits).text)
+    lines = b"# by hand\noverlay  /mnt/fstab  overlay  noauto,ro,%b 0 0\n" % joined(inside[:40])
+    machine.boot()
+    write(machine, unit)
+    machine.path("/etc/fstab").write_bytes(lines)
+
+    preview, *edits, undone = told("Options in lines and files")
+    (line,) = [machine.run("sh", "-c", preview).stdout.encode()]
+    assert machine.path("/etc/fstab").read_bytes() == lines
+    for edit in edits:
+        assert machine.run("sh", "-c", edit).stderr == ""
+    assert machine.path("/etc/fstab").read_bytes() == line
+    assert line == lines.replace(os.fsencode(TARGET), os.fsencode(LINK))
+    assert machine.run("sh", "-c", undone).stdout.encode() == unit
+    machine.path("/etc/fstab").write_bytes(line.replace(b"noauto,", b""))
+    machine.off()
     machine.enable("mnt-unit.mount")
 
     machine.boot()

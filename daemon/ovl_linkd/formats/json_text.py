@@ -24,6 +24,10 @@ _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 OBJECT, ARRAY, STRING, SCALAR = "an object", "a list", "a string", "a number, true, false or null"
 
 
+class Ambiguous(Malformed):
+    """A key that is there twice: programs differ in which of the two they take."""
+
+
 class Value(NamedTuple):
     """A value and where it stands in ``text``.
 
@@ -40,7 +44,7 @@ class Value(NamedTuple):
     def get(self, name: str) -> "Value | None":
         """Return what an object has under NAME; null is nothing.
 
-        Raises Malformed where it has that twice.
+        Raises Ambiguous where it has that twice.
         """
         found = [
             value
@@ -51,7 +55,7 @@ class Value(NamedTuple):
             raise located(
                 self.text,
                 found[1].start,
-                Malformed(f"{name} is there twice", "programs differ in which one they take"),
+                Ambiguous(f"{name} is there twice", "programs differ in which one they take"),
             )
         return found[0] if found and found[0].raw != b"null" else None
 
@@ -107,7 +111,7 @@ def located(text: bytes, offset: int, error: Malformed) -> Malformed:
     """Return ERROR with the line and column of OFFSET, counted from 1."""
     line = text.count(b"\n", 0, offset) + 1
     column = offset - text.rfind(b"\n", 0, offset)
-    return Malformed(f"line {line}, column {column:,}: {error.what}", error.hint)
+    return type(error)(f"line {line}, column {column:,}: {error.what}", error.hint)
 
 
 class _Reader:

@@ -1,0 +1,1 @@
+"""`ovl-linkd-runc`: shortens what a bundle mounts, then becomes the real OCI runtime."""

@@ -1,0 +1,156 @@
+"""A bundle whose overlays are too long, made into one whose are not, beside it.
+
+The changed config.json lies in a directory of its own within the bundle, so that whoever removes
+the bundle removes it, too. The real runtime is told that this directory is the bundle: runc has no
+option for another config.json, reads it again for `runc exec`, and shows the directory in `runc
+state` and to hooks. So there they find what they expect: the config.json that was used, and beside
+it, by symlinks, everything that the bundle holds. crun takes the file by its --config, and keeps
+the bundle.
+
+A mount namespace in which the changed file lies over the other one would be seen by nobody; but the
+container's mounts are made from it, and with it either their propagation to the host is cut, or the
+host sees the changed file.
+"""
+
+import os
+import stat
+
+from ovl_linkd import published, shortening
+from ovl_linkd.errors import UserError
+from ovl_linkd.formats import json_text, oci
+from ovl_linkd.formats.json_text import OBJECT, STRING, Ambiguous, Value
+from ovl_linkd.formats.spelling import MOST_JSON, Edit, apply
+from ovl_linkd.formats.table import FORMATS
+from ovl_linkd.overlay import limits
+from ovl_linkd.overlay.options import Malformed
+from ovl_linkd.overlay.shorten import NEEDED
+
+#: the directory within a bundle
+NAME = ".ovl-linkd"
+CONFIG = "config.json"
+
+
+def shortened(bundle: str, config: str | None = None) -> bytes | None:
+    """Return the config.json of the directory BUNDLE as it can be mounted; None if it can as it is.
+
+    And None where it is missing, or no config.json: the runtime has its own words for that. CONFIG
+    is another file's name. Raises UserError where options are too long and can't be made to fit.
+    """
+    try:
+        with open(config or os.path.join(bundle, CONFIG), "rb") as file:
+            text = file.read(MOST_JSON + 1)
+    except OSError:
+        return None
+    if not _is_too_long(text):
+        return None
+    known = published.known(None)
+    return shortening.rewritten(text, FORMATS["oci"], NEEDED, known.links, known).text
+
+
+def _is_too_long(text: bytes) -> bool:
+    """Whether the config.json TEXT has an overlay that the runtime would not get mounted."""
+    # A quick look first: most bundles have no overlay, and pass in no time.
+    if b"overlay" not in text and b"\\u" not in text:
+        return False
+    try:
+        overlays = oci.overlays(json_text.read(text))
+    except Ambiguous as error:
+        raise UserError(f"{CONFIG}: {error.what}", error.hint) from None
+    except Malformed:
+        return False
+    return any(len(each.joined) + each.added > limits.of_this_kernel().mount for each in overlays)
+
+
+def beside(bundle: str, text: bytes) -> str:
+    """Make the directory within BUNDLE whose config.json is TEXT; return its absolute path.
+
+    Raises UserError where it can't be made, and where somebody else could change it.
+    """
+    real = os.path.realpath(bundle)
+    path = os.path.join(real, NAME)
+    try:
+        _make(real)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _refuse_unless_ours(path, os.fstat(descriptor))
+            _put(descriptor, text, os.stat(os.path.join(real, CONFIG)).st_mode & 0o777)
+            _link(real, descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        what = f"{path}: {error.strerror}"
+        raise UserError(what, f"see why it can't be made, or shorten {CONFIG} beforehand") from None
+    return path
+
+
+def relocated(text: bytes, bundle: str) -> bytes:
+    """Return the config.json TEXT as it reads from another directory than BUNDLE.
+
+    The root and what is bound are the paths that a runtime takes from the bundle. runc refuses a
+    root that is a symlink. Raises UserError.
+    """
+    try:
+        return apply(text, _relocating(json_text.read(text), bundle))
+    except Malformed as error:
+        raise UserError(f"{CONFIG}: {error.what}", error.hint) from None
+
+
+def _relocating(config: Value, bundle: str) -> list[Edit]:
+    real = os.fsencode(os.path.realpath(bundle))
+    edits: list[Edit] = []
+    root = config.expect(OBJECT, "config.json").get("root")
+    if root is not None:
+        edits += _absolute(root.expect(OBJECT, "root").get("path"), real)
+    mounts = config.get("mounts")
+    for mount in mounts.items if mounts else ():
+        options = mount.get("options")
+        given = options.items if options else ()
+        if any(option.says(b"bind") or option.says(b"rbind") for option in given):
+            edits += _absolute(mount.get("source"), real)
+    return edits
+
+
+def _absolute(path: Value | None, directory: bytes) -> list[Edit]:
+    if path is None or path.kind != STRING or path.string().value.startswith(b"/"):
+        return []
+    at = path.start + 1
+    return [(at, at, json_text.spell(directory + b"/"))]
+
+
+def _make(bundle: str) -> None:
+    path = os.path.join(bundle, NAME)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return  # of another container of this bundle, or of the one before
+    # Who may look into the bundle, a hook or an engine's own user, may look into this.
+    os.chmod(path, stat.S_IMODE(os.stat(bundle).st_mode) & 0o755)
+
+
+def _refuse_unless_ours(path: str, status: os.stat_result) -> None:
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise UserError(f"{path} is somebody else's, or others may write there", "remove it")
+
+
+def _put(directory: int, text: bytes, mode: int) -> None:
+    """Put TEXT into DIRECTORY as its config.json; as a whole, others may be reading it."""
+    name = f"{CONFIG}.{os.urandom(6).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(name, flags, mode, dir_fd=directory)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(text)
+        os.rename(name, CONFIG, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        os.unlink(name, dir_fd=directory)
+        raise
+
+
+def _link(bundle: str, directory: int) -> None:
+    for name in os.listdir(bundle):
+        if name in (NAME, CONFIG):
+            continue
+        try:
+            os.symlink(f"../{name}", name, dir_fd=directory)
+        except FileExistsError:
+            continue

@@ -1,0 +1,98 @@
+"""`ovl-linkd-runc`: what it does when it is called as an OCI runtime.
+
+    ovl-linkd-runc [--ovl-linkd-runtime PROGRAM] [OPTION ...] COMMAND ...
+
+On `create` and `run` the overlay mounts of the bundle that are too long are shortened; then, and
+for anything else at once, this process becomes the real runtime, with all arguments.
+"""
+
+import os
+import signal
+import sys
+
+from ovl_linkd.errors import UserError
+from ovl_linkd.oci_runtime import arguments
+from ovl_linkd.oci_runtime.arguments import BUNDLE, CONFIG, RUNTIME, Call
+
+VARIABLE = "OVL_LINKD_RUNTIME"
+_DEFAULT = "runc"
+_REFUSED = 1  # as runc ends where it refuses
+# As a shell has it.
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+
+
+def main(words: list[str] | None = None) -> int:
+    """Become the runtime; the exit code where that can't be."""
+    call = arguments.read(sys.argv[1:] if words is None else words)
+    runtime = call.value(RUNTIME) or os.environ.get(VARIABLE) or _DEFAULT
+    call = call.without(RUNTIME)
+    given = list(call.words)
+    if call.name in ("create", "run"):
+        try:
+            given = _shortened(call, runtime)
+        except UserError as error:
+            _complain(call, error)
+            return _REFUSED
+    return _become(runtime, given)
+
+
+def script() -> None:
+    """What the installed command calls."""
+    sys.exit(main())
+
+
+def _shortened(call: Call, runtime: str) -> list[str]:
+    """Return the words of CALL, for a bundle that can be mounted. Raises UserError."""
+    from ovl_linkd.oci_runtime import bundle
+
+    directory = call.value(BUNDLE) or "."
+    config = call.value(CONFIG)
+    text = bundle.shortened(directory, config)
+    if text is None:
+        return list(call.words)
+    if config is not None or os.path.basename(runtime).startswith("crun"):
+        made = bundle.beside(directory, text)
+        return call.with_value(CONFIG, os.path.join(made, bundle.CONFIG))
+    return call.with_value(BUNDLE, bundle.beside(directory, bundle.relocated(text, directory)))
+
+
+def _become(runtime: str, words: list[str]) -> int:
+    # Python ignores these, and what it executes would go on doing so.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(runtime, [runtime, *words])
+    except FileNotFoundError:
+        why, code = "is not installed", _NOT_FOUND
+    except OSError as error:
+        why, code = f"can't be executed: {error.strerror}", _NOT_EXECUTABLE
+    _say(f"{runtime} {why}; --{RUNTIME} or {VARIABLE} names another runtime")
+    return code
+
+
+def _complain(call: Call, error: UserError) -> None:
+    """Say ERROR where the caller looks for it: engines read the log that they have named."""
+    said = f"{error.what}; {error.hint}" if error.hint else error.what
+    _say(said)
+    log = call.value("log")
+    if not log:
+        return
+    import json
+    import time
+
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = json.dumps({"level": "error", "msg": f"ovl-linkd-runc: {said}", "time": at})
+    if call.value("log-format") != "json":
+        line = f"time={json.dumps(at)} level=error msg={json.dumps(f'ovl-linkd-runc: {said}')}"
+    try:
+        with open(log.removeprefix("file:"), "a", encoding="utf-8", errors="replace") as file:
+            print(line, file=file)
+    except OSError:
+        pass  # it stands on standard error as well
+
+
+def _say(text: str) -> None:
+    from ovl_linkd.text import printable
+
+    if sys.stderr is not None:
+        print(f"ovl-linkd-runc: {printable(text)}", file=sys.stderr)

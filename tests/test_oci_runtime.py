@@ -1,0 +1,355 @@
+"""`ovl-linkd-runc` with the real runc: containers that see all of their layers, in order."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ovl_linkd.oci_runtime.bundle import NAME
+from tests.intercept.world import World
+from tests.kernel.world import View, all_of, joined
+
+TOP = Path(__file__).parents[1]
+BUSYBOX = TOP / "build/containerd/usr/bin/busybox"
+CONFIG = Path("/run/ovl-linkd/config.yaml")
+# Lists what the layers of `make_layers` hold, as `look` does from outside.
+LOOK = (
+    "cd /m; ls only | sort -n | tr '\\n' ' '; echo;"
+    "for p in $(ls pair | sort -n); do cat pair/$p; echo -n ' '; done"
+)
+RUNTIMES = ("runc", "crun")
+
+pytestmark = pytest.mark.needs("root", *RUNTIMES)
+
+
+def seen(said: str) -> View:
+    ids, order = (list(map(int, line.split())) for line in said.splitlines())
+    return View(ids, order, [])
+
+
+class Bundle:
+    """A bundle whose container looks at its overlay, and the wrapper that runs it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.directory = world.place / "bundle"
+        (self.directory / "rootfs/bin").mkdir(parents=True)
+        (self.directory / "rootfs/dev").mkdir()
+        shutil.copy(BUSYBOX, self.directory / "rootfs/bin/busybox")
+        self.program = world.place / "ovl-linkd-runc"
+        start = "from ovl_linkd.oci_runtime.wrapper import script; script()"
+        self.program.write_text(
+            f"#!/bin/sh\nPYTHONPATH={TOP}/daemon exec {sys.executable} -c '{start}' \"$@\"\n"
+        )
+        self.program.chmod(0o755)
+        self.state = world.place / "state"
+        self.more: list[str] = []
+
+    def config(
+        self,
+        options: Sequence[str],
+        args: Sequence[str] = (),
+        mounts: Sequence[object] = (),
+        **more: Any,
+    ) -> bytes:
+        mounts = [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/m", "type": "overlay", "source": "overlay", "options": options},
+            *mounts,
+        ]
+        config = {
+            "ociVersion": "1.0.2",
+            "process": {
+                "cwd": "/",
+                "args": [*(args or ("/bin/busybox", "sh", "-c", LOOK))],
+                "env": ["PATH=/bin"],
+                "user": {"uid": 0, "gid": 0},
+            },
+            "root": {"path": "rootfs"},
+            "mounts": mounts,
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}]},
+        } | more
+        text = json.dumps(config, indent=1).encode()
+        (self.directory / "config.json").write_bytes(text)
+        return text
+
+    def run(
+        self, *words: str, program: str | Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it; without a PROGRAM the wrapper. What stays behind may keep its output open."""
+        with (
+            (self.world.place / "out").open("w+") as out,
+            (self.world.place / "err").open("w+") as err,
+        ):
+            done = subprocess.run(
+                [program or self.program, "--root", self.state, *self.more, *words],
+                env=os.environ | environment,
+                cwd=self.directory,
+                stdout=out,
+                stderr=err,
+                stdin=subprocess.DEVNULL,
+                timeout=60,
+                check=False,
+            )
+        said = [(self.world.place / name).read_text() for name in ("out", "err")]
+        return subprocess.CompletedProcess(done.args, done.returncode, *said)
+
+
+@pytest.fixture
+def bundle(scratch: Path) -> Iterator[Bundle]:
+    world = World(scratch)
+    CONFIG.parent.mkdir(exist_ok=True)
+    CONFIG.write_text(world.config.read_text())
+    CONFIG.chmod(0o644)
+    yield Bundle(world)
+    CONFIG.unlink()
+
+
+def long_options(bundle: Bundle, count: int = 128) -> tuple[range, list[str]]:
+    ids, options = bundle.world.layers(count)
+    return ids, options.decode().split(",")
+
+
+@pytest.fixture
+def cgroups_of_crun(bundle: Bundle) -> Iterator[None]:
+    """The one version of cgroups with which crun can do anything, where there are both."""
+    cgroups = Path("/sys/fs/cgroup")
+    hybrid = not (cgroups / "cgroup.procs").exists()
+    if hybrid:
+        subprocess.run(["mount", "-t", "cgroup2", "none", cgroups], check=True)
+        bundle.more = ["--cgroup-manager=disabled"]
+    yield
+    if hybrid:
+        subprocess.run(["umount", cgroups], check=True)
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    if request.param == "crun":
+        request.getfixturevalue("cgroups_of_crun")
+    return str(request.param)
+
+
+def test_128_layers_are_mounted_in_order_and_the_bundle_stays_as_it_was(
+    bundle: Bundle, runtime: str
+) -> None:
+    """Runtimes clip the options at a page: the container fails, or sees other layers."""
+    ids, options = long_options(bundle)
+    text = bundle.config(["nosuid", *options])
+    alone = bundle.run("run", "x", program=runtime)
+    assert alone.returncode != 0 or seen(alone.stdout) != all_of(ids)
+
+    done = bundle.run("run", "x", OVL_LINKD_RUNTIME=runtime)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert seen(done.stdout) == all_of(ids)
+    assert (bundle.directory / "config.json").read_bytes() == text
+    assert set(os.listdir(bundle.directory)) == {NAME, "config.json", "rootfs"}
+
+
+def test_a_container_lives_as_it_would_without_the_wrapper(bundle: Bundle, runtime: str) -> None:
+    """created, started, looked at, entered and deleted; then the next one from the same bundle."""
+    _, options = long_options(bundle)
+    hook = bundle.world.place / "hook"
+    hook.write_text(f"#!/bin/sh\ncat >{bundle.world.place}/told\n")
+    hook.chmod(0o755)
+    bundle.config(
+        options, ["/bin/busybox", "sleep", "600"], hooks={"createRuntime": [{"path": str(hook)}]}
+    )
+    for name in ("one", "two"):
+        pid_file = bundle.world.place / f"{name}.pid"
+        words = ("create", "--bundle", str(bundle.directory), "--pid-file", str(pid_file), name)
+        created = bundle.run(*words, OVL_LINKD_RUNTIME=runtime)
+        assert created.returncode == 0, created.stderr
+        try:
+            told = json.loads((bundle.world.place / "told").read_text())
+            state = json.loads(bundle.run("state", name, program=runtime).stdout)
+            assert state["bundle"] == told["bundle"]
+            used = Path(state["bundle"])
+            assert used == bundle.directory / (NAME if runtime == "runc" else "")
+            assert (used / "rootfs/bin/busybox").exists()
+            assert bundle.run("start", name, OVL_LINKD_RUNTIME=runtime).returncode == 0
+            inside = bundle.run("exec", name, "/bin/busybox", "ls", "/m", program=runtime)
+            assert (inside.returncode, inside.stdout) == (0, "only\npair\n")
+        finally:
+            deleted = bundle.run("delete", "--force", name, OVL_LINKD_RUNTIME=runtime)
+        assert (deleted.returncode, deleted.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("named", [(), ("--bundle", "."), ("-b", "../bundle")])
+def test_paths_are_those_of_the_bundle_wherever_it_is_named_from(
+    bundle: Bundle, named: tuple[str, ...]
+) -> None:
+    """root.path and what is bound are relative to the bundle, and runc wants no symlink as root."""
+    ids, options = long_options(bundle)
+    (bundle.directory / "data").mkdir()
+    (bundle.directory / "data/file").write_text("mine")
+    (bundle.world.place / "beside").write_text("beside")
+    binds = [
+        {"destination": "/data", "type": "bind", "source": "data", "options": ["rbind", "ro"]},
+        {"destination": "/b", "type": "none", "source": "../beside", "options": ["bind"]},
+    ]
+    show = f"cat /data/file; echo; cat /b; echo; {LOOK}"
+    bundle.config(options, ["/bin/busybox", "sh", "-c", show], binds)
+    done = bundle.run("run", *named, "x")
+    assert (done.returncode, done.stderr) == (0, "")
+    mine, beside, layers = done.stdout.split("\n", 2)
+    assert (mine, beside, seen(layers)) == ("mine", "beside", all_of(ids))
+
+
+def test_what_fits_as_it_is_goes_on_with_the_very_bundle(bundle: Bundle) -> None:
+    ids, options = long_options(bundle, 10)
+    bundle.config(options)
+    done = bundle.run("run", "x")
+    assert (done.returncode, seen(done.stdout)) == (0, all_of(ids))
+    assert not (bundle.directory / NAME).exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"mounts": 1}', b"[]", b"\xff\xfe"])
+def test_what_is_no_bundle_gets_the_words_of_the_runtime(
+    bundle: Bundle, content: bytes | None
+) -> None:
+    if content is not None:
+        (bundle.directory / "config.json").write_bytes(content)
+    done, alone = (bundle.run("run", "x", program=program) for program in (None, "runc"))
+    assert alone.returncode != 0
+    without_time = [re.sub(r"time=\S+ ", "", each.stderr) for each in (done, alone)]
+    assert without_time[0] == without_time[1]
+    assert done.returncode == alone.returncode
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--version"],
+        [],
+        ["--root", "/r", "state", "no such", "x\ny", ""],
+        ["exec", "create", "--bundle", "/b"],
+        ["--no-such"],
+        ["create", "--no-such-option", "\udcff"],
+    ],
+)
+def test_every_other_call_reaches_the_runtime_as_it_is(bundle: Bundle, words: list[str]) -> None:
+    echo = bundle.world.place / "echo"
+    echo.write_text('#!/bin/sh\nfor each; do printf "%s\\0" "$each"; done; kill -PIPE $$\n')
+    echo.chmod(0o755)
+    for more, environment in (
+        (["--ovl-linkd-runtime", str(echo)], {}),
+        ([f"--ovl-linkd-runtime={echo}"], {"OVL_LINKD_RUNTIME": "/none"}),
+        ([], {"OVL_LINKD_RUNTIME": str(echo)}),
+    ):
+        done = subprocess.run(
+            [bundle.program, *more, *words],
+            env=os.environ | environment,
+            capture_output=True,
+            check=False,
+        )
+        assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
+        # And is no process below us, nor one that ignores what we do.
+        assert done.returncode == -signal.SIGPIPE
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_what_cannot_fit_is_refused_where_an_engine_looks_for_it(
+    bundle: Bundle, log_format: str
+) -> None:
+    """containerd and Podman read the last error in the log that they have named."""
+    log = bundle.world.place / "log"
+    bundle.config([joined([b"/not/under/any/link/%d" % at for at in range(400)]).decode()])
+    done = bundle.run("--log", str(log), "--log-format", log_format, "create", "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("ovl-linkd-runc: ")
+    assert "mount(2) takes 4,095" in said
+    (line,) = log.read_text().splitlines()
+    assert "mount(2) takes 4,095" in (json.loads(line)["msg"] if log_format == "json" else line)
+    assert not (bundle.directory / NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["lowerdir=" + "/a:" * 3000], "an empty layer at the end"),
+        (["lowerdir=/" + "a" * 5000 + "\\"], "lone backslash"),
+    ],
+)
+def test_what_is_too_long_and_malformed_is_not_clipped_either(
+    bundle: Bundle, options: list[str], says: str
+) -> None:
+    bundle.config(options)
+    done = bundle.run("run", "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    (said,) = done.stderr.splitlines()
+    assert says in said
+
+
+def test_two_lists_of_mounts_are_not_guessed_at(bundle: Bundle) -> None:
+    text = bundle.config(["lowerdir=/a:/b"])
+    (bundle.directory / "config.json").write_bytes(text[:-1] + b', "Mounts": []}')
+    done = bundle.run("run", "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "mounts is there twice" in done.stderr
+
+
+def test_a_link_that_is_not_well_mounts_nothing(bundle: Bundle) -> None:
+    _, options = long_options(bundle)
+    bundle.config(options)
+    bundle.world.short.unlink()
+    bundle.world.short.symlink_to("/")
+    done = bundle.run("run", "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "link store is wrong" in done.stderr
+
+
+def test_a_directory_of_somebody_else_is_not_written_into(bundle: Bundle) -> None:
+    _, options = long_options(bundle)
+    bundle.config(options)
+    elsewhere = bundle.world.place / "elsewhere"
+    elsewhere.mkdir()
+    (bundle.directory / NAME).symlink_to(elsewhere)
+    assert bundle.run("run", "x").returncode == 1
+    assert not os.listdir(elsewhere)
+    (bundle.directory / NAME).unlink()
+    (bundle.directory / NAME).mkdir()
+    os.chown(bundle.directory / NAME, 1234, 1234)
+    done = bundle.run("run", "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "somebody else's" in done.stderr
+    assert not os.listdir(bundle.directory / NAME)
+
+
+def test_a_runtime_that_is_not_installed_is_said_in_one_line(bundle: Bundle) -> None:
+    for runtime, code in (("/no/such", 127), ("no-such-runtime", 127), ("/run", 126)):
+        done = bundle.run("state", "x", OVL_LINKD_RUNTIME=runtime)
+        assert (done.returncode, done.stdout) == (code, "")
+        (said,) = done.stderr.splitlines()
+        assert runtime in said
+        assert "--ovl-linkd-runtime" in said
+
+
+def told() -> list[list[str]]:
+    """The commands of the README and of the manual page, each as words."""
+    readme = (TOP / "README.md").read_text().partition("## runc and other OCI runtimes\n")[2]
+    page = (TOP / "docs/ovl-linkd-runc.8.rst").read_text().partition("\nEXAMPLES\n")[2]
+    lines = re.findall(r"(?m)^ *ovl-linkd-runc .*", readme.partition("\n## ")[0] + page)
+    return [line.split()[1:] for line in lines]
+
+
+@pytest.mark.parametrize("words", told(), ids=" ".join)
+def test_what_readers_are_told_runs_a_container(
+    bundle: Bundle, words: list[str], request: pytest.FixtureRequest
+) -> None:
+    if "crun" in words:
+        request.getfixturevalue("cgroups_of_crun")
+    ids, options = long_options(bundle)
+    bundle.config(options)
+    done = bundle.run(*[str(bundle.directory) if x == "/srv/bundle" else x for x in words])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert seen(done.stdout) == all_of(ids)
