@@ -85,6 +85,13 @@ unpack() {
     mv -T "$$new" "$$directory"
 }
 
+# closure PACKAGE: it and what it needs, as far as this machine lacks it.
+closure() {
+    local simulate=(apt-get -qq --simulate --no-install-recommends install "$$1")
+    "$${simulate[@]}" >/dev/null 2>&1 || apt update >/dev/null
+    "$${simulate[@]}" | sed -n 's/^Inst \([^ ]*\).*/\1/p'
+}
+
 # has MODULE...: whether the system's Python has them.
 has() {
     local module
@@ -216,6 +223,7 @@ setup-test: setup  ## and what the tests need
 	[[ -e /usr/include/stdio.h ]] && command -v cc >/dev/null || missing+=(gcc libc6-dev)
 	need "$${missing[@]}"
 	unpack build/containerd containerd docker-registry busybox-static
+	[[ -e build/podman ]] || command -v podman >/dev/null || unpack build/podman $$(closure podman)
 	if (( EUID == 0 )) || command -v sudo >/dev/null; then
 	    as_root tests/userland.sh bookworm build/debian-12 & twelve=$$!
 	    as_root tests/userland.sh trixie build/debian-13

@@ -16,8 +16,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of our code: whoever runs it may leave byte code there, in a checkout it may not."""
     made = tmp_path_factory.mktemp("library")
     made.chmod(0o755)
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(TOP / "daemon/ovl_linkd", made / "ovl_linkd", symlinks=True, ignore=ignored)
+    ignored = shutil.ignore_patterns("__pycache__", "data")
+    shutil.copytree(TOP / "daemon/ovl_linkd", made / "ovl_linkd", ignore=ignored)
     return made
 
 

@@ -49,6 +49,11 @@ def script() -> None:
 
 def main(words: Sequence[str]) -> int:
     """Mount as WORDS say, or say why not; the exit code."""
+    if list(words) in (["--version"], ["-V"]):  # Podman asks, and shows it in `podman info`
+        from ovl_linkd import __version__
+
+        print(f"mount.overlay (ovl-linkd) {__version__}")
+        return _OK
     try:
         call = read(list(map(os.fsencode, words)))
         _run(call)
