@@ -20,10 +20,7 @@ import pytest
 from ovl_linkd import cli
 from ovl_linkd.config import load
 from ovl_linkd.links.link import Link
-
-TOP = Path(__file__).parents[1]
-DOCS = TOP / "docs"
-PAGES = {page.stem: page.read_text() for page in sorted(DOCS.glob("*.[1-8].rst"))}
+from tests.manuals import DOCS, PAGES, README, TOP, blocks, sections, told, typed
 
 
 def script(name: str) -> ModuleType:
@@ -41,12 +38,6 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     directory = tmp_path_factory.mktemp("man")
     script("man").main(directory)
     return {page.name: page for page in directory.glob("*/*")}
-
-
-def blocks(page: str) -> Iterator[str]:
-    """The literal blocks of a page."""
-    for found in re.finditer(r"::\n\n((?: {4}.*\n|\n)+)", page):
-        yield "\n".join(line[4:] for line in found[1].splitlines()).strip("\n") + "\n"
 
 
 # --- nothing is missing ------------------------------------------------------------------------
@@ -93,8 +84,7 @@ def test_every_key_is_explained() -> None:
 
 def test_every_state_is_explained() -> None:
     states = set(re.findall(r"(?m)^(\w+)\n {4}\S", PAGES["ovl-linkd.8"].partition("STATES")[2]))
-    table = (TOP / "README.md").read_text().partition("## What keeping means")[2]
-    table = table.partition("\n## ")[0]
+    table = sections()["What keeping means"]
     assert states >= set(re.findall(r"\| `(\w+)` \|", table)) != set()
 
 
@@ -151,14 +141,23 @@ def commands_of(text: str) -> Iterator[list[str]]:
             yield shlex.split(call)
 
 
-def told() -> list[list[str]]:
-    fences = re.findall(r"(?ms)^```sh\n(.*?)^```", (TOP / "README.md").read_text())
+def calls() -> list[list[str]]:
+    fences = re.findall(r"(?ms)^```sh\n(.*?)^```", README)
     in_pages = [block for page in PAGES.values() for block in blocks(page)]
     found = [words for text in [*fences, *in_pages] for words in commands_of(text)]
     return [words for words in found if words and not words[0].startswith("#")]
 
 
-@pytest.mark.parametrize("words", told(), ids=shlex.join)
+def test_whatever_readers_are_told_to_type_is_typed_by_a_test() -> None:
+    """A section was added with commands that nobody had ever run as they stood."""
+    tests = "".join(path.read_text() for path in (TOP / "tests").rglob("test_*.py"))
+    calls = [f'told("{title}")' for title in sections() if any(told(title))]
+    calls += [f'typed("{page}")' for page in PAGES if any(typed(page))]
+    # told("See it"): make demo has tests/kernel/test_demo.py, make test is what runs this.
+    assert [call for call in calls if call not in tests] == []
+
+
+@pytest.mark.parametrize("words", calls(), ids=shlex.join)
 def test_a_command_that_readers_are_told_exists(words: list[str]) -> None:
     name, *rest = words
     assert name in cli.COMMANDS
@@ -204,7 +203,7 @@ def in_order() -> Iterator[Link]:
 @pytest.mark.needs("root", "mount")
 def test_the_examples_of_the_page_do_what_it_says(in_order: Link, shell: dict[str, str]) -> None:
     examples = PAGES["ovl-linkd.8"].partition("\nEXAMPLES\n")[2]
-    status, rewrite, reload = blocks(examples)
+    _for_systemd, status, rewrite, reload = typed("ovl-linkd.8")
     short = "lowerdir=/run/ctrdl/2/fs:/run/ctrdl/1/fs"
     assert f"``{short}``" in examples
     long = f"lowerdir={in_order.target}/2/fs"

@@ -16,8 +16,8 @@ import pytest
 from ovl_linkd.oci_runtime.bundle import NAME
 from tests.intercept.world import World
 from tests.kernel.world import View, all_of, joined
+from tests.manuals import TOP, told, typed
 
-TOP = Path(__file__).parents[1]
 BUSYBOX = TOP / "build/containerd/usr/bin/busybox"
 CONFIG = Path("/run/ovl-linkd/config.yaml")
 # Lists what the layers of `make_layers` hold, as `look` does from outside.
@@ -334,18 +334,15 @@ def test_a_runtime_that_is_not_installed_is_said_in_one_line(bundle: Bundle) -> 
         assert "--ovl-linkd-runtime" in said
 
 
-def told() -> list[list[str]]:
-    """The commands of the README and of the manual page, each as words."""
-    readme = (TOP / "README.md").read_text().partition("## runc and other OCI runtimes\n")[2]
-    page = (TOP / "docs/ovl-linkd-runc.8.rst").read_text().partition("\nEXAMPLES\n")[2]
-    lines = re.findall(r"(?m)^ *ovl-linkd-runc .*", readme.partition("\n## ")[0] + page)
-    return [line.split()[1:] for line in lines]
+RUNS, REWRITES = typed("ovl-linkd-runc.8")
 
 
-@pytest.mark.parametrize("words", told(), ids=" ".join)
+@pytest.mark.parametrize("line", [*told("runc and other OCI runtimes"), *RUNS.splitlines()])
 def test_what_readers_are_told_runs_a_container(
-    bundle: Bundle, words: list[str], request: pytest.FixtureRequest
+    bundle: Bundle, line: str, request: pytest.FixtureRequest
 ) -> None:
+    name, *words = line.split()
+    assert name == "ovl-linkd-runc"
     if "crun" in words:
         request.getfixturevalue("cgroups_of_crun")
     ids, options = long_options(bundle)
@@ -353,3 +350,14 @@ def test_what_readers_are_told_runs_a_container(
     done = bundle.run(*[str(bundle.directory) if x == "/srv/bundle" else x for x in words])
     assert (done.returncode, done.stderr) == (0, "")
     assert seen(done.stdout) == all_of(ids)
+
+
+def test_what_readers_are_told_shows_what_it_would_do(bundle: Bundle) -> None:
+    _, options = long_options(bundle)
+    bundle.config(options)
+    line = REWRITES.replace("/srv/bundle", str(bundle.directory))
+    program = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{program}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", line], env=environment, capture_output=True, check=True)
+    (mount,) = [each for each in json.loads(done.stdout)["mounts"] if each["type"] == "overlay"]
+    assert len(",".join(mount["options"])) < 4096

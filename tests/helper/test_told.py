@@ -11,21 +11,10 @@ import pytest
 
 from tests.helper.world import USUAL, Machine, escaped, lower
 from tests.kernel.world import make_upper
+from tests.manuals import PAGES, README, told, typed
 from tests.userland import TOP
 
 pytestmark = pytest.mark.needs("root")
-
-README = (TOP / "README.md").read_text()
-PAGE = (TOP / "docs/mount.overlay.8.rst").read_text()
-
-
-def section(name: str) -> str:
-    return README.partition(f"## {name}\n")[2].split("\n## ")[0]
-
-
-def shell_of(text: str) -> list[str]:
-    fences = re.findall(r"(?ms)^```sh\n(.*?)^```", text)
-    return [re.sub(r"\s+#.*", "", line) for fence in fences for line in fence.splitlines()]
 
 
 def test_mount_and_fstab_as_told(machine: Machine) -> None:
@@ -34,11 +23,10 @@ def test_mount_and_fstab_as_told(machine: Machine) -> None:
     store = machine.store()
     layers = machine.layers(ids, store)
     upper, work = make_upper(1000, store)
-    text = section("mount(8), fstab and .mount units")
-    install, *lines = shell_of(text)
+    install, *lines = told("mount(8), fstab and .mount units")
     assert install == "make install-mount-helper"
-    (switch_on,) = re.findall(r"`(ln -s [^`]*)`", text)
-    assert shlex.split(switch_on)[2] in PAGE
+    (switch_on,) = re.findall(r"`(ln -s [^`]*)`", README)
+    assert shlex.split(switch_on)[2] in PAGES["mount.overlay.8"]
     machine.userland.path("/usr/sbin/mount.overlay").unlink()
     shutil.copy2(TOP / "daemon/mount-helper/mount.overlay", machine.library)
     assert machine.run("sh", "-c", switch_on).returncode == 0
@@ -48,7 +36,7 @@ def test_mount_and_fstab_as_told(machine: Machine) -> None:
     machine.userland.path(other).mkdir(exist_ok=True)
     fields = (b"overlay", os.fsencode(other), b"overlay", lower(layers), b"0 0\n")
     machine.userland.path("/etc/fstab").write_bytes(b" ".join(fields))
-    (example,) = re.findall(r"(?m)^    (mount -t .*)$", PAGE.partition("\nEXAMPLES\n")[2])
+    (example,) = typed("mount.overlay.8")
     values = {
         "LAYERS": b":".join(map(escaped, layers)),
         "UPPER": escaped(upper, b"\\,"),
@@ -57,7 +45,7 @@ def test_mount_and_fstab_as_told(machine: Machine) -> None:
         "OTHER_TARGET": os.fsencode(other),
     }
     given = [b"%b=%b" % (name.encode(), value) for name, value in values.items()]
-    assert example == lines[0]
+    assert example == f"{lines[0]}\n"
     for line in lines:
         done = machine.run("env", *given, "sh", "-eu", "-c", line)
         assert (done.returncode, done.stderr) == (0, "")
@@ -82,7 +70,7 @@ def test_nspawn_with_128_layers_by_link(scratch: Path, debian13: Path) -> None:
     link.symlink_to(os.fsdecode(store))
     try:
         by_link = b":".join(b"/run/k/%b" % os.path.relpath(layer, store) for layer in layers)
-        (line,) = shell_of(section("systemd-nspawn"))
+        (line,) = told("systemd-nspawn")
         words = ("--quiet", "--register=no", "--keep-unit", "--volatile=overlay", "--pipe")
         line = line.replace("systemd-nspawn ", f"systemd-nspawn {shlex.join(words)} ")
         done = subprocess.run(

@@ -13,8 +13,8 @@ from ovl_linkd.overlay import options
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.shorten import Prefix
 from tests.kernel.world import all_of, joined, look, make_layers
+from tests.manuals import told
 from tests.system.machine import LINK, TARGET, Machine
-from tests.system.test_readme import told
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 

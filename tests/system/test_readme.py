@@ -1,22 +1,50 @@
-"""The README's commands for administrators, in the order in which it tells them."""
-
-import re
-from collections.abc import Iterator
+"""The README's commands, in the order in which it tells them, and those of a manual page."""
 
 import pytest
 
-from tests.system.machine import CHECKOUT, LINK, TARGET, TOP, Machine
+from tests.manuals import told, typed
+from tests.system.machine import CHECKOUT, LINK, TARGET, Machine
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
 
-def told(section: str) -> Iterator[str]:
-    """The command lines of SECTION, without their comments."""
-    text = (TOP / "README.md").read_text().partition(f"## {section}\n")[2]
-    text = re.split(r"(?m)^##+ ", text)[0]
-    for fence in re.findall(r"(?ms)^```sh\n(.*?)^```", text):
-        for line in fence.splitlines():
-            yield re.sub(r"\s+#.*", "", line)
+def test_its_minute_of_use_takes_no_longer(running: Machine) -> None:
+    """Nothing is put in but what a reader has to: which link, which layers, whose mounts."""
+    running.systemctl("stop", "ovl-linkd")
+    running.path(LINK).unlink()
+    long, short = (f"lowerdir={where}/2/fs:{where}/1/fs" for where in (TARGET, LINK))
+    # A node with containerd is more than this needs.
+    mounts = f"mount -t overlay overlay /mnt -o {long},upperdir=/mnt/u,workdir=/mnt/w"
+    running.write("/usr/local/bin/ctr", f"#!/bin/sh\necho '{mounts}'\n")
+    running.path("/usr/local/bin/ctr").chmod(0o755)
+    running.run("mount", "-t", "tmpfs", "store", TARGET)
+    running.run("mount", "-t", "tmpfs", "upper", "/mnt")
+    running.run("mkdir", "-p", f"{TARGET}/1/fs", f"{TARGET}/2/fs", "/mnt/u", "/mnt/w")
+    given = f"LAYERS={TARGET}/2/fs:{TARGET}/1/fs UPPER=/mnt/u WORK=/mnt/w SHORT={short}"
+    said = {}
+    for line in told("A minute of use"):
+        code, command = 0, line.replace("NAME", "ctrdl")
+        if line == "ovl-linkd run":
+            command = f"systemd-run --quiet --property=Type=notify {line}"
+        elif line.endswith("--watch"):
+            code, command = 124, f"timeout 1 {line}"  # until it is interrupted
+        said[line] = running.run("sh", "-c", f"{given}; {command}", code=code).stdout
+
+    assert "ok" in said["ovl-linkd status"]
+    assert '"state": "ok"' in said["ovl-linkd status --json"]
+    assert said['ovl-linkd rewrite --expand "$SHORT"'] == f"{long}\n"
+    assert f"lowerdir={LINK}/2/fs:{LINK}/1/fs" in running.run("cat", "/proc/self/mountinfo").stdout
+
+
+def test_what_the_manual_pages_say_to_type_to_a_service(running: Machine) -> None:
+    """Of ovl-linkd(8) what is for systemd; its examples are run by test_docs.py."""
+    for_systemd, *_examples = typed("ovl-linkd.8")
+    change, drop_in = typed("ovl-linkd.yaml.5")
+    for block in (for_systemd, change):
+        running.run("sh", "-ec", block)
+    outside = f"links: {{a: {{path: /srv/a, target: {TARGET}}}}}\n"
+    running.write("/etc/ovl-linkd/config.yaml.d/a.yaml", outside)
+    assert "ReadWritePaths=-/srv" in running.run("sh", "-ec", drop_in).stdout
 
 
 def test_what_it_tells_an_administrator_works_as_it_stands(machine: Machine) -> None:

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from tests.manuals import told, typed
 from tests.system.machine import LINK, Machine
 from tests.userland import Userland
 
@@ -21,6 +22,13 @@ class Client:
     def __init__(self, machine: Machine, userland: Userland) -> None:
         self.socket = str(machine.path("/run/ovl-linkd/control.sock"))
         self._userland = userland
+
+    def type(self, line: str) -> str:
+        """What LINE of the documentation prints, within a second if it would go on for ever."""
+        name, code = "/run/ovl-linkd/control.sock", 124 if "--more" in line else 0
+        command = f"timeout 1 {line}" if code else line
+        done = self._userland.run("sh", "-c", command.replace(name, self.socket), code=code)
+        return done.stdout
 
     def run(self, verb: str, *words: str, code: int = 0) -> str:
         done = self._userland.run(
@@ -46,3 +54,12 @@ def test_it_is_told_what_was_refused(client: Client) -> None:
     parameters = json.dumps({"names": ["nobody"], "adopt": False})
     said = client.run("call", f"{INTERFACE}.Repair", parameters, code=1)
     assert f"{INTERFACE}.NoSuchLink" in said
+
+
+def test_what_readers_are_told_to_type_says_what_they_expect(client: Client) -> None:
+    in_page = "".join(typed("ovl-linkd.control.7")).splitlines()
+    lines = [*told("Asking the daemon"), *in_page]
+    assert len(lines) == 5
+    for line in lines:
+        said = client.type(line)
+        assert ("method Status" if " introspect " in line else LINK) in said, line

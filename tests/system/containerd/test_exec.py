@@ -5,13 +5,13 @@ import json
 import pytest
 
 from ovl_linkd.supervisors import DIRECTORY
+from tests.manuals import told
 from tests.system.conftest import install
 from tests.system.containerd import images
 from tests.system.containerd.conftest import ARCHIVE
 from tests.system.containerd.images import LOOK, seen
 from tests.system.containerd.node import LAYERS_SHORT, STORE, UNIT, Node
 from tests.system.machine import Machine, until
-from tests.system.test_readme import told
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")
 

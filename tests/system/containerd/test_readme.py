@@ -2,10 +2,10 @@
 
 import pytest
 
+from tests.manuals import told
 from tests.system.containerd.conftest import ARCHIVE
 from tests.system.containerd.images import LOOK, UNPACKED, seen
 from tests.system.containerd.node import CONFIG, SHORT, UNIT, Node
-from tests.system.test_readme import told
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")
 
