@@ -1,6 +1,7 @@
 """A node that runs containerd: Debian's own, as a service of a booted machine."""
 
 import json
+from collections.abc import Sequence
 
 from tests.system.containerd import images
 from tests.system.machine import Machine
@@ -11,6 +12,7 @@ STORE = f"{ROOT}/io.containerd.snapshotter.v1.overlayfs"
 SHORT = "/run/ctrd"  # a kept link to STORE
 LAYERS_SHORT = "/run/ctrdl"  # and one to the snapshots in it
 CONFIG = "/etc/containerd/config.toml"
+_SAID = "/run/said"  # inside and in containers
 ROOTFS = "/run/containerd/io.containerd.runtime.v2.task/default/{}/rootfs"
 
 # Of the machine's, only the overlay snapshotter is of interest here.
@@ -46,19 +48,33 @@ class Node:
         return self.machine.run(*self.ctr, *words).stdout
 
     def shell(self, layers: int, script: str, container: str = "once") -> str:
-        """What SCRIPT prints in a new container of the image of so many LAYERS."""
-        # Where no cgroup has a cpu controller runc can't give it the usual 1,024 shares.
-        words = ("run", "--rm", "--cpu-shares", "0", images.name(layers), container)
-        return self.call(*words, "sh", "-c", script)
+        """What SCRIPT prints in a new CONTAINER of the image of so many LAYERS."""
+        self._run(layers, container, ["--rm"], "sh", "-c", f"exec >{_SAID}/{container}\n{script}")
+        return self._said(container)
 
     def start(self, layers: int, container: str, *options: str) -> None:
         """Start a CONTAINER that stays, of the image of so many LAYERS, with OPTIONS."""
-        words = ("run", "--detach", "--cpu-shares", "0", *options, images.name(layers), container)
-        self.call(*words, "sleep", "inf")
+        self._run(layers, container, ["--detach", *options], "sleep", "inf")
+
+    def _run(self, layers: int, container: str, options: Sequence[str], *command: str) -> None:
+        self.machine.path(_SAID).mkdir(exist_ok=True)
+        said = f"type=bind,src={_SAID},dst={_SAID},options=bind"
+        # Where no cgroup has a cpu controller runc can't give it the usual 1,024 shares.
+        words = ("run", "--cpu-shares", "0", "--mount", said, *options)
+        self.call(*words, images.name(layers), container, *command)
 
     def shell_in(self, container: str, script: str) -> str:
         """What SCRIPT prints in a CONTAINER that runs."""
-        return self.call("task", "exec", "--exec-id", "x", container, "sh", "-c", script)
+        command = ("sh", "-c", f"exec >{_SAID}/{container}\n{script}")
+        self.call("task", "exec", "--exec-id", "x", container, *command)
+        return self._said(container)
+
+    def _said(self, container: str) -> str:
+        """What CONTAINER has printed: not by way of ctr, which at times loses the end of it."""
+        file = self.machine.path(f"{_SAID}/{container}")
+        text = file.read_text()
+        file.unlink()
+        return text
 
     def stop(self, container: str) -> None:
         """End CONTAINER and remove it."""
