@@ -203,11 +203,12 @@ def in_order() -> Iterator[Link]:
 @pytest.mark.needs("root", "mount")
 def test_the_examples_of_the_page_do_what_it_says(in_order: Link, shell: dict[str, str]) -> None:
     examples = PAGES["ovl-linkd.8"].partition("\nEXAMPLES\n")[2]
-    _for_systemd, status, rewrite, reload = typed("ovl-linkd.8")
+    _for_systemd, status, rewrite, below, reload = typed("ovl-linkd.8")
     short = "lowerdir=/run/ctrdl/2/fs:/run/ctrdl/1/fs"
     assert f"``{short}``" in examples
     long = f"lowerdir={in_order.target}/2/fs"
     assert run(rewrite, shell).splitlines() == [short, long]
+    assert run(below, shell).strip().isdigit()
     # There is no daemon here, and that is what they then say.
     assert "ok" in run(status.replace("\n", " || test $? = 3\n"), shell)
     assert "1 link" in run(reload.replace("\n", " || test $? = 3\n"), shell)

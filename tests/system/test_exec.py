@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.world import all_of, look, make_layers
+from tests.manuals import told
 from tests.system.machine import TARGET, Machine, until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
@@ -150,6 +151,20 @@ def test_a_service_s_command_starts_as_it_would_without_us(running: Machine, mor
     assert "SigIgn" in said[0]
     assert said[1].replace("LIBMOUNT_FORCE_MOUNT2=always\n", "") == said[0]
     assert said[1] != said[0]
+
+
+def test_what_the_readme_tells_of_it_works_as_it_stands(node: Machine) -> None:
+    ids = range(160, 100, -1)
+    make_layers(ids, os.fsencode(node.path(TARGET)))
+    options = "lowerdir=" + ":".join(f"{TARGET}/{number}/fs" for number in ids)
+    node.write("/run/environment", f"OPTIONS='{options}' TARGET=/run/merged\n")
+    said = {}
+    for line in told("Anything else"):
+        script = f". /run/environment; {line}"
+        said[line] = node.run("sh", "-c", script, code=None if "journalctl" in line else 0)
+    assert look(os.fsencode(node.path("/run/merged"))) == all_of(ids)
+    (status,) = [done for line, done in said.items() if "status" in line]
+    assert re.search(r"(?m)^exec /usr/local/bin/engine, pid \d+, since .* seen, ", status.stdout)
 
 
 def test_a_refusal_is_a_line_of_the_journal(node: Machine) -> None:
