@@ -397,13 +397,15 @@ uninstall:  ## take it off again; refused while something depends on it, unless 
 	    echo "uninstall: FORCE=1 takes ovl-linkd away in spite of it" >&2
 	    exit 1
 	fi
-	units=(ovl-linkd.socket ovl-linkd.service ovl-linkd-links.service)
+	units=(ovl-linkd.socket ovl-linkd.service ovl-linkd-links.service ovl-linkd-guard.service)
 	if [[ -z $$destdir && -d /run/systemd/system ]]; then
 	    systemctl --quiet disable --now "$${units[@]}" || true
 	elif command -v systemctl >/dev/null; then
 	    systemctl --quiet --root="$${destdir:-/}" disable "$${units[@]}" 2>/dev/null || true
 	fi
 	# Who was overridden by FORCE keeps its links.
+	# A directory that is append-only would be there for good, and nobody would know why.
+	[[ -n $$destdir ]] || "$$state/env/bin/ovl-linkd" guard --off >/dev/null || true
 	[[ -n '$(FORCE)' ]] || "$${ask[@]}" --remove-links
 	lines=$$destdir/etc/tmpfiles.d/ovl-linkd.conf
 	if [[ -f $$lines && $$(head -n 1 "$$lines") == '# Written by ovl-linkd tmpfiles'* ]]; then

@@ -258,6 +258,13 @@ def test_without_a_ledger_to_believe_no_id_is_guessed(world: World, loss: str) -
     assert not world.farm.notes
 
 
+def test_a_start_from_nothing_says_nothing(world: World) -> None:
+    """A warning at each boot is one that nobody reads any more."""
+    world.farm.look(NOW)
+    assert (world.farm.notes, world.trouble()) == ([], None)
+    assert list(world.path.iterdir()) == []
+
+
 def test_a_line_that_was_torn_was_never_acted_upon(world: World) -> None:
     """A machine that lost power, or a disk that was full, in the middle of a write."""
     (a,) = world.lease("a")

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ovl_linkd.dependents import find
+from ovl_linkd.dependents import find, remove_farm
+from ovl_linkd.links.ledger import Lease, Ledger, Memory
 from ovl_linkd.links.link import Link
 
 TOP = Path(__file__).parents[1]
@@ -362,6 +363,30 @@ def test_what_only_looks_like_it_does_not_count(name: str, text: str, tmp_path: 
     file.parent.mkdir(parents=True)
     file.write_text(f"{text}\n")
     assert find([LINK], str(tmp_path)) == []
+
+
+def test_what_depends_on_the_farm_is_found_and_the_farm_is_taken_away(tmp_path: Path) -> None:
+    """With what its ledger knows, and only then: `make uninstall` leaves no trace."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/fstab").write_text("overlay /m overlay lowerdir=/run/ctrdf/1:/b 0 0\n")
+    (found,) = find([], str(tmp_path), "/run/ctrdf")
+    assert found.what == "/run/ctrdf"
+    run = tmp_path / "run"
+    (run / "ctrdf").mkdir(parents=True)
+    for name, target in {"1": "/a", "2": "/b", "3": "/c", "mine": "/d"}.items():
+        (run / "ctrdf" / name).symlink_to(target)
+    ledger = Ledger(str(run / ".ctrdf.ovl-linkd-farm"))
+    remove_farm("/run/ctrdf", str(tmp_path))
+    assert len(os.listdir(run / "ctrdf")) == 4, "without a ledger nothing is known"
+    with ledger.locked():
+        entries = [("1", "/a"), ("2", "/elsewhere"), ("3", "/c")]
+        ledger.rewrite(Memory("b", 128, [Lease(name, to, 1.0) for name, to in entries]))
+    remove_farm("/run/ctrdf", str(tmp_path))
+    assert sorted(os.listdir(run / "ctrdf")) == ["2", "mine"]
+    for name in ("2", "mine"):
+        (run / "ctrdf" / name).unlink()
+    remove_farm("/run/ctrdf", str(tmp_path))
+    assert os.listdir(run) == []
 
 
 def test_files_that_cant_be_read_as_text_are_no_obstacle(tmp_path: Path) -> None:

@@ -44,6 +44,24 @@ def test_every_byte_of_a_target_arrives(tmp_path: Path) -> None:
     check(links, tmp_path)
 
 
+@pytest.mark.needs("root")
+def test_what_lies_in_the_farm_is_never_too_old(scratch: Path) -> None:
+    """Only its age is left out of account: who makes the directory at boot is the daemon."""
+    place = scratch / "tmp"
+    farm = place / "f*[x]"
+    farm.mkdir(parents=True)
+    for path in (farm / "1", farm / "2", place / ".f*[x].ovl-linkd-farm", place / "other"):
+        path.symlink_to("/x")
+    old = os.lstat(farm).st_mtime - 30 * 24 * 3600
+    for path in (*farm.iterdir(), *place.iterdir()):
+        os.utime(path, (old, old), follow_symlinks=False)
+    rules = scratch / "rules.conf"
+    rules.write_text(f"d {place} - - - am:10d\n{lines([], str(farm))}")
+    subprocess.run(["systemd-tmpfiles", "--clean", rules], check=True)
+    assert sorted(os.listdir(place)) == [".f*[x].ovl-linkd-farm", "f*[x]"]
+    assert sorted(os.listdir(farm)) == ["1", "2"]
+
+
 @given(
     name=st.text(
         st.characters(exclude_categories=("C", "Z"), exclude_characters=":,\\/"),

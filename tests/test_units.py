@@ -13,7 +13,7 @@ from ovl_linkd.commands.tmpfiles import lines
 from ovl_linkd.config import load
 
 SYSTEMD = Path(__file__).parents[1] / "systemd"
-SERVICES = ("ovl-linkd.service", "ovl-linkd-links.service")
+SERVICES = ("ovl-linkd.service", "ovl-linkd-links.service", "ovl-linkd-guard.service")
 MOST_EXPOSURE = "10"  # tenths
 
 pytestmark = pytest.mark.needs("systemd-analyze")

@@ -19,6 +19,7 @@ COMMANDS = {
     "check": "validate the configuration, without a daemon",
     "repair": "put links right now",
     "tmpfiles": "print the links as lines for systemd-tmpfiles, or install these",
+    "guard": "make the farm's directory append-only, or not, as the configuration says",
     "reload": "have the daemon read its configuration anew",
     "doctor": "what limits overlay mounts on this machine, what is already wrong, what mends it",
     "init": "find this machine's layer stores and write a configuration; print drop-ins",

@@ -13,6 +13,9 @@ NAME = "config.yaml"
 #: The directories that may hold NAME and NAME.d, highest precedence first.
 ROOTS = ("/etc/ovl-linkd", "/run/ovl-linkd", "/usr/lib/ovl-linkd")
 
+#: Those of them that outlive a boot, and where the sandboxed daemon can't write.
+LASTING = tuple(root for root in ROOTS if not root.startswith("/run/"))
+
 #: Shipped with the code: the default where no directory of ROOTS has a NAME.
 PACKAGED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", NAME)
 

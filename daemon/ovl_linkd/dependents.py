@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ovl_linkd import config_files, supervisors
+from ovl_linkd.links.ledger import Damaged, Ledger, path_of
 from ovl_linkd.links.link import Link
 
 #: glob patterns below the root: programs that mount overlays, each with its own configuration
@@ -53,11 +54,11 @@ class Dependent(NamedTuple):
         return f"{self.file}:{self.line}: {self.what}: {self.text.strip()}"
 
 
-def find(links: Iterable[Link], root: str = "/") -> list[Dependent]:
-    """Every line below ROOT that depends on ovl-linkd or on one of LINKS."""
+def find(links: Iterable[Link], root: str = "/", farm: str | None = None) -> list[Dependent]:
+    """Every line below ROOT that depends on ovl-linkd, on one of LINKS or on the directory FARM."""
     names = {"ovl-linkd": re.compile(r"(?<![\w-])ovl-linkd(?:-runc)?(?![\w-])")}
-    for link in links:
-        names[link.path] = re.compile(rf"(?<![\w./-]){re.escape(link.path)}(?![\w.-])")
+    for path in [link.path for link in links] + ([farm] if farm else []):
+        names[path] = re.compile(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])")
     return [found for file in _files(root) for found in _in_file(file, names)]
 
 
@@ -100,20 +101,19 @@ def _in_file(file: str, names: dict[str, re.Pattern[str]]) -> Iterator[Dependent
                 break
 
 
-def configured(root: str = "/") -> tuple[Link, ...]:
-    """The links of the system below ROOT; where its configuration is faulty, those of the last one
-    that was not, as far as anybody knows them."""
+def configured(root: str = "/") -> tuple[tuple[Link, ...], str | None]:
+    """The links and the farm of the system below ROOT; where its configuration is faulty, those of
+    the last one that was not, as far as anybody knows them."""
     from ovl_linkd import published
     from ovl_linkd.config import ConfigError, load
 
     try:
-        return load(
-            None, tuple(os.path.join(root, place[1:]) for place in config_files.ROOTS)
-        ).links
+        roots = tuple(os.path.join(root, place[1:]) for place in config_files.ROOTS)
+        known: published.Published | None = published.of(load(None, roots), [])
     except ConfigError as error:
         print(f"{error.problems[0]}", file=sys.stderr)
         known = published.read(os.path.join(root, published.PATH[1:]))
-        return known.links if known else ()
+    return (known.links, known.farm) if known else ((), None)
 
 
 def remove(links: Iterable[Link], root: str = "/") -> None:
@@ -134,17 +134,39 @@ def served() -> Iterator[str]:
         yield f"process {each.pid}: ovl-linkd exec serves what was started by: {command}"
 
 
+def remove_farm(farm: str, root: str = "/") -> None:
+    """Take the directory FARM away with its entries, if there is nothing else in it.
+
+    What its ledger doesn't know is somebody else's, and without one nothing is known.
+    """
+    place = os.path.join(root, farm[1:])
+    ledger = Ledger(path_of(place))
+    try:
+        with ledger.locked():
+            memory = ledger.read()
+        if memory is None or os.path.islink(place):
+            return
+        remove([Link(x.id, f"{farm}/{x.id}", x.target) for x in memory.leases], root)
+        if os.path.lexists(place):
+            os.rmdir(place)
+        os.unlink(ledger.path)
+    except (Damaged, OSError):
+        pass  # it stays, with what is in it
+
+
 def main() -> int:
     """Run as a program; the exit code."""
     parser = ArgumentParser(prog="ovl_linkd.dependents")
     parser.add_argument("--root", metavar="DIRECTORY", default="/")
     parser.add_argument("--remove-links", action="store_true")
     options = parser.parse_args()
-    links = configured(options.root)
+    links, farm = configured(options.root)
     if options.remove_links:
         remove(links, options.root)
+        if farm:
+            remove_farm(farm, options.root)
         return 0
-    found = find(links, options.root)
+    found = find(links, options.root, farm)
     lines = [*map(str, found), *(served() if options.root == "/" else ())]
     for line in lines:
         print(os.fsencode(line).decode(errors="backslashreplace"))

@@ -283,6 +283,25 @@ def test_a_directory_that_is_removed_comes_back_with_all_that_was_in_it(farm: Fa
     assert len(log) <= 2, "thousands of repairs are no thousands of lines"
 
 
+def test_a_parent_that_is_removed_is_awaited(farm: Farm) -> None:
+    """More likely a file system that is not mounted yet than one directory too few."""
+    above = farm.daemon.directory / "above"
+    above.mkdir()
+    farm.path, farm.ledger = above / "f", above / ".f.ovl-linkd-farm"
+    farm.configure()
+    farm.daemon.start()
+    one, two = farm.layers(2)
+    (short,) = farm.lease(one)
+    with farm.daemon.frozen():
+        shutil.rmtree(above)
+    farm.until(lambda status: status["state"] == "waiting", "waiting")
+    assert farm.refused(two)[0] == "FarmUnusable"
+    above.mkdir()
+    farm.until_right({short: one})
+    wait_until(farm.ledger.exists, "the ledger is back")
+    assert farm.lease(one, two)[0] == short
+
+
 def test_what_was_removed_while_no_daemon_ran_comes_back(farm: Farm) -> None:
     farm.daemon.start()
     layers = farm.layers(5)

@@ -1,5 +1,6 @@
 """Lines of tmpfiles.d(5) for every link: systemd-tmpfiles then makes it before anything mounts, and
-never takes it for old. The service runs this with --write when it has started or reloaded.
+never takes it for old; nor what lies in the farm. The service runs this with --write when it has
+started or reloaded.
 
 The file is also what a boot starts from when it meets a configuration that is broken.
 Exit codes: 0 done, 1 the configuration is faulty or the file can't be written.
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 
 from ovl_linkd import published
 from ovl_linkd.errors import UserError
+from ovl_linkd.links import ledger
 from ovl_linkd.links.link import Link
 from ovl_linkd.replacing import replace
 
@@ -43,9 +45,10 @@ def run(options: Namespace) -> int:
         hint = "print the lines, and put them into a file of another name"
         raise UserError("--write is for the standard configuration only", hint, 2)
     if not options.write:
-        print(lines(published.known(options.config).links), end="")
+        known = published.known(options.config)
+        print(lines(known.links, known.farm), end="")
         return 0
-    text = lines(_lasting_links())
+    text = lines(*_lasting())
     path = f"{DIRECTORY}/{NAME}"
     try:
         if done := _write(text, path):
@@ -56,25 +59,37 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _lasting_links() -> tuple[Link, ...]:
-    """The links of the configuration without what lies in /run.
+def _lasting() -> tuple[tuple[Link, ...], str | None]:
+    """The links, and the farm, of the configuration without what lies in /run.
 
     That doesn't outlive a boot, and what is written here does. It is also where the sandboxed
     daemon may write: what root does at boot must not be up to it, and so not to what it publishes.
     """
     from ovl_linkd import config, config_files
 
-    lasting = tuple(root for root in config_files.ROOTS if not root.startswith("/run/"))
     try:
-        return config.load(None, roots=lasting).links
+        lasting = config.load(None, roots=config_files.LASTING)
     except config.ConfigError as error:
         problems = "\n".join(str(problem) for problem in error.problems)
         raise UserError(problems, "ovl-linkd check") from None
+    return lasting.links, lasting.farm.path if lasting.farm else None
 
 
-def lines(links: Iterable[Link]) -> str:
-    """One line a link: type L, never L+, which would remove what is in the link's place."""
-    return "".join(f"L {_path(link.path)} - - - - {_argument(link.target)}\n" for link in links)
+def lines(links: Iterable[Link], farm: str | None = None) -> str:
+    """One line a link: type L, never L+, which would remove what is in the link's place.
+
+    Of the directory FARM, and of the ledger beside it, only the age is to be left out of account:
+    type x. One that systemd-tmpfiles made at boot would look as if it had lost its ledger.
+    """
+    text = "".join(f"L {_path(link.path)} - - - - {_argument(link.target)}\n" for link in links)
+    for path in (farm, ledger.path_of(farm)) if farm else ():
+        text += f"x {_glob(path)}\n"
+    return text
+
+
+def _glob(path: str) -> str:
+    """PATH where a pattern may stand (glob(7))."""
+    return _path(re.sub(r"([*?\[])", r"[\1]", path))
 
 
 def _path(path: str) -> str:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 
+from ovl_linkd.links import ledger
 from ovl_linkd.links.leases import Leases
 from ovl_linkd.links.ledger import Lease
 from ovl_linkd.links.pauses import Retry
@@ -34,14 +35,14 @@ class Farm:
         self.notes: list[str] = []
         self._boot = boot
         self._plot = Plot(wanted.path)
-        head, tail = os.path.split(wanted.path)
-        self._leases = Leases(f"{head.rstrip('/')}/.{tail}.ovl-linkd-farm")
+        self._leases = Leases(ledger.path_of(wanted.path))
         self._obstacle: Trouble | None = None
         self._failure: Trouble | None = None  # of the last attempt to make or write something
         self._stuck: Trouble | None = None  # of the last attempt to let entries go
         self._lost: Trouble | None = None  # to another daemon
         self._retry = Retry()
         self._expire_at = 0.0  # not before
+        self._unguarded = False  # a moment ago, or in a moment
         self._to_see: list[str] = []  # ids that a full look has still to come to
         self._given = self._expired = self._repaired = 0
 
@@ -58,6 +59,7 @@ class Farm:
     def want(self, wanted: Wanted) -> None:
         """Other numbers for the farm, at the same path; it is taken back from another daemon."""
         assert wanted.path == self.wanted.path
+        self._unguarded = self.wanted.lasting and not wanted.lasting
         self.wanted = wanted
         self._expire_at = 0.0
         if self._lost:
@@ -218,6 +220,9 @@ class Farm:
         """Let go of the first entries that nobody has asked for in ``keep`` seconds."""
         if self.wanted.lasting or now < self._expire_at or not self._ready(now):
             return
+        if self._unguarded:  # who takes the flag off is told of it only after us
+            self._unguarded, self._expire_at = False, now + _EXPIRE_AGAIN
+            return
         first = islice(self._leases, TURN)
         over = [lease for lease in first if lease.asked + self.wanted.keep <= now]
         gone = []
@@ -269,7 +274,7 @@ class Farm:
                 self._plot.remove(lease)
             self._plot.sweep(self._leases)
         except OSError as error:
-            self.notes.append(f"{self._plot.path}: {error}")
+            self.notes.append(self._trouble(error).reason)
         self._to_see = self._leases.names()
 
     def _failed(self, error: OSError, now: float) -> Trouble:

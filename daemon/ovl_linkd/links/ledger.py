@@ -26,6 +26,12 @@ _LINE = re.compile(
 )
 
 
+def path_of(farm: str) -> str:
+    """Where the ledger of the farm in the directory FARM lies: beside it, and hidden."""
+    head, tail = os.path.split(farm)
+    return f"{head.rstrip('/')}/.{tail}.ovl-linkd-farm"
+
+
 class Damaged(Exception):
     """The file does not say what a ledger says: it may not be believed in anything."""
 

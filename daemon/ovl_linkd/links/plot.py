@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ovl_linkd.links import ids
+from ovl_linkd.links.flags import is_append_only
 from ovl_linkd.links.ledger import Lease
 from ovl_linkd.links.link import (
     Link,
@@ -112,10 +113,10 @@ class Plot:
                     return None
                 if seen.state != "wrong":
                     continue
-                if not self._may_answer(lease.id, now, insist):
-                    remedy = f"find out what replaces {link.path}; it is put right after a pause"
-                    reason = f"somebody keeps replacing {link.path}; {seen.reason}"
-                    self.amiss[lease.id] = Trouble("wrong", reason, remedy)
+                if trouble := self._hold_back(link, now, insist):
+                    self.amiss[lease.id] = trouble._replace(
+                        reason=f"{trouble.reason}; {seen.reason}"
+                    )
                     return None
                 try:
                     exchange(link)
@@ -125,8 +126,20 @@ class Plot:
             return found
         return None
 
+    def _hold_back(self, link: Link, now: float, insist: bool) -> Trouble | None:
+        """What to say if the entry LINK, which somebody replaced, can't be put right now."""
+        if is_append_only(self.path):
+            # rename(2) would fail, and leave a temporary name that can't be removed any more.
+            reason = f"{link.path} was replaced before {self.path} became append-only"
+            unguard, guard = (f"systemctl {verb} ovl-linkd-guard" for verb in ("stop", "start"))
+            return Trouble("wrong", reason, f"{unguard}; ovl-linkd repair; {guard}")
+        if self._may_answer(link.name, now, insist):
+            return None
+        remedy = f"find out what replaces {link.path}; it is put right after a pause"
+        return Trouble("wrong", f"somebody keeps replacing {link.path}", remedy)
+
     def _may_answer(self, name: str, now: float, insist: bool) -> bool:
-        """Whether the entry NAME, which somebody replaced, may be put right now."""
+        """Whether a fight over the entry NAME lets it be put right now."""
         rivalry = self._rivals.setdefault(name, Rivalry())
         if insist:
             rivalry.insist(now)
@@ -178,11 +191,13 @@ class Plot:
 
     def sweep(self, leases: Iterable[Lease]) -> None:
         """Clear away what a killed run left half done among LEASES. Raises OSError."""
-        left = {name for name in os.listdir(self.path) if name.startswith(".")}
-        if left:
-            for lease in leases:
-                if f".{lease.id}.ovl-linkd" in left:
-                    sweep(self.link(lease))
+        try:
+            left = {name for name in os.listdir(self.path) if name.startswith(".")}
+        except FileNotFoundError:
+            return
+        for lease in leases if left else ():
+            if f".{lease.id}.ovl-linkd" in left:
+                sweep(self.link(lease))
 
     def failing(self, error: OSError) -> Trouble:
         """What ERROR, met in the directory, means to a person."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ovl_linkd import config
 from ovl_linkd.links.farm import Farm
+from ovl_linkd.links.flags import is_append_only
 from ovl_linkd.links.terms import Status, Wanted
 from ovl_linkd.overlay.prefixes import Prefix
 from ovl_linkd.service.clock import clock
@@ -98,7 +99,7 @@ class Farming:
 
     def guarded(self) -> bool | None:
         """Whether the directory is append-only; None where that can't be told."""
-        return None  # until something sets it
+        return is_append_only(self.path) if self.path else None
 
     def state(self) -> str | None:
         """`ok`, or the state of what is in the way; None without a farm."""

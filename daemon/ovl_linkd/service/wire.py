@@ -157,17 +157,20 @@ def farm(farming: Farming) -> Farm | None:
     status = farming.status()
     if status is None:
         return None
-    trouble = status.trouble
+    trouble, guarded = status.trouble, farming.guarded()
+    reason, remedy = (trouble.reason, trouble.remedy) if trouble else (None, None)
+    if status.wanted.lasting and not guarded and not trouble:
+        reason, remedy = "its guard is not set", "systemctl enable --now ovl-linkd-guard"
     return Farm(
         path=status.wanted.path,
         state=trouble.state if trouble else "ok",
-        reason=_utf8(trouble and trouble.reason),
-        remedy=_utf8(trouble and trouble.remedy),
+        reason=_utf8(reason),
+        remedy=_utf8(remedy),
         entries=status.entries,
         most=status.wanted.most,
         oldest=None if status.oldest is None else wall(status.oldest),
         guard="append-only" if status.wanted.lasting else "none",
-        guarded=farming.guarded(),
+        guarded=guarded,
         leases=status.leases,
         expiries=status.expiries,
         repairs=status.repairs,

@@ -1,0 +1,76 @@
+"""The farm in a booted systemd, and the unit that makes its directory append-only."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.system.machine import Machine, until
+
+pytestmark = pytest.mark.needs("root", "systemd-nspawn")
+
+DROP_IN = "/etc/ovl-linkd/config.yaml.d/50-farm.yaml"
+GUARD = "ovl-linkd-guard.service"
+FARM = "/run/ctrdf"
+PYTHON = "/usr/local/lib/ovl-linkd/env/bin/python"
+LEASE = """
+import os, sys
+from ovl_linkd import leasing, published
+(prefix,) = leasing.lease([os.fsencode(sys.argv[1])], published.known(None))
+print(os.fsdecode(prefix.short))
+"""
+
+
+def status(machine: Machine) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(machine.run("ovl-linkd", "status", "--json").stdout)["farm"]
+    return said
+
+
+def lease(machine: Machine, layer: str) -> str:
+    return machine.run(PYTHON, "-I", "-c", LEASE, layer).stdout.strip()
+
+
+def test_a_guarded_farm_from_boot_to_uninstallation(machine: Machine) -> None:
+    machine.write(DROP_IN, "farm: {path: /run/ctrdf, guard: append-only}\n")
+    machine.enable(GUARD)
+    machine.boot()
+    assert machine.show("ActiveState", GUARD) == "active"
+    assert machine.show("StatusText") == "1 link ok, farm ok"
+    assert machine.journal("-p", "warning", "-u", "ovl-linkd*") == ""
+    short = lease(machine, "/usr/share")
+    assert short == f"{FARM}/1"
+    farm = status(machine)
+    assert (farm["state"], farm["guarded"], farm["entries"]) == ("ok", True, 1)
+    # What the sandbox leaves: one capability for the guard, and none for the daemon.
+    assert machine.show("CapabilityBoundingSet", GUARD) == "cap_linux_immutable"
+    assert machine.show("CapabilityBoundingSet") == ""
+    for command in (["rm", short], ["rm", "-rf", FARM], ["mv", FARM, "/run/x"]):
+        assert machine.run(*command, code=1).stderr.count("Operation not permitted")
+    # A restart of the daemon is one boot to the farm, though the sandbox hides which.
+    machine.systemctl("restart", "ovl-linkd")
+    assert lease(machine, "/usr/share") == short
+    assert machine.journal("-g", "ids go on above") == ""
+    machine.systemctl("stop", "ovl-linkd")
+    assert machine.show("ActiveState", GUARD) == "active", "it protects also what nobody keeps"
+    machine.systemctl("start", "ovl-linkd")
+
+    machine.write(DROP_IN, "farm: {path: /run/ctrdf}\n")
+    machine.systemctl("reload", "ovl-linkd")
+    until(lambda: status(machine)["guarded"] is False)
+    assert status(machine)["guard"] == "none"
+    machine.run("rm", short)
+    until(lambda: machine.run("readlink", short, code=None).stdout == "/usr/share\n")
+
+    machine.write(DROP_IN, "farm: {path: /run/ctrdf, guard: append-only}\n")
+    machine.systemctl("reload", "ovl-linkd")
+    until(lambda: status(machine)["guarded"] is True)
+    machine.systemctl("stop", GUARD)
+    assert status(machine)["guarded"] is False
+    assert status(machine)["remedy"] == "systemctl enable --now ovl-linkd-guard"
+
+
+def test_without_a_guard_in_the_configuration_the_unit_does_nothing(machine: Machine) -> None:
+    machine.enable(GUARD)
+    machine.boot()
+    assert machine.show("ActiveState", GUARD) == "active"
+    assert "nothing to guard" in machine.journal("-u", GUARD)
