@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.bench import stores, ways, world
 from tests.bench.figures import Figure, sample
 from tests.bench.stores import MOST, STORES, Store
 from tests.bench.ways import CALLS, Way
-from tests.userland import DEBIAN_13, Userland
+from tests.userland import DEBIAN_13, TOP, Userland
 
 
 def measure(effort: float) -> Iterator[Figure]:
@@ -32,15 +33,30 @@ def mount8s() -> Iterator[list[Way]]:
     with contextlib.ExitStack() as stack:
         for system, name in ((Path("/"), "here"), (DEBIAN_13, "13")):
             if system.exists():
-                userland = stack.enter_context(_userland(system, name))
-                words = userland.run("mount", "--version").stdout.split()
+                inside = stack.enter_context(userland(system, name))
+                words = inside.run("mount", "--version").stdout.split()
                 version = next(word for word in words if word[0].isdigit())
-                found.append(ways.by_mount8(userland, f"mount(8) {version}"))
+                found.append(ways.by_mount8(inside, f"mount(8) {version}"))
+                helped = stack.enter_context(with_helper(system, f"{name}-helped"))
+                found.append(ways.by_mount8(helped, f"mount(8) {version}, mount.overlay"))
         yield found
 
 
 @contextlib.contextmanager
-def _userland(lower: Path, name: str) -> Iterator[Userland]:
+def with_helper(lower: Path, name: str) -> Iterator[Userland]:
+    """The system below LOWER with mount.overlay, as its package puts it there."""
+    with userland(lower, name) as system:
+        library = system.path("/usr/lib/ovl-linkd/ovl_linkd")
+        ignored = shutil.ignore_patterns("__pycache__", "data")
+        shutil.copytree(TOP / "daemon/ovl_linkd", library, ignore=ignored)
+        helper = system.path("/usr/sbin/mount.overlay")
+        shutil.copy(TOP / "daemon/mount-helper/mount.overlay", helper)
+        helper.chmod(0o755)
+        yield system
+
+
+@contextlib.contextmanager
+def userland(lower: Path, name: str) -> Iterator[Userland]:
     """The system below LOWER, with the layers of this world in its /var/lib."""
     before = _mount_points()
     userland = Userland(lower, world.fresh(f"userland-{name}"))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from tests.bench import (
     catching,
+    helping,
     idling,
     layers,
     links,
@@ -62,6 +63,14 @@ THEMES = {
         "three digits with upperdir and workdir; each way in turn.",
         mounting_time.measure,
         pivot=True,
+    ),
+    "helping": Theme(
+        "mount(8) with mount.overlay",
+        "From exec of mount(8) to its end, with the helper and without it in turn: what the helper "
+        "adds, in starts of a Python that does nothing. Two layers it hands straight back. Then "
+        "mounts that mount(8) could not make without it, beside the quickest way by system calls "
+        "alone.",
+        helping.measure,
     ),
     "planning": Theme(
         "Planning",
