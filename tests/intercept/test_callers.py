@@ -117,6 +117,18 @@ def test_in_a_chroot_the_link_must_lie_there(world: World, mounter: Path) -> Non
     assert "inside leads elsewhere for this caller, or nowhere" in done.stderr
 
 
+def test_a_link_that_a_cleaner_took_is_waited_for(world: World, mounter: Path) -> None:
+    """The daemon is about to put it right; a container must not fail to start for that."""
+    ids, options = world.layers(128)
+    back = f"sleep 0.1; ln -s {world.snapshots} {world.short}"
+    shell = f'rm {world.short}; {{ {back}; }} & "$0" "$@"; code=$?; wait; exit $code'
+
+    done = world.run("sh", "-c", shell, mounter, "plainly", world.file(options), world.merged)
+
+    assert done.stdout == "mount: 0\n"
+    assert look(os.fsencode(world.merged)) == all_of(ids)
+
+
 def test_a_link_that_leads_elsewhere_in_the_caller_s_mounts_does_not_count(
     world: World, mounter: Path
 ) -> None:

@@ -35,13 +35,14 @@ class Decision(NamedTuple):
     """``options``: what to write over the caller's, empty where the call must fail.
 
     ``how``: names of the links, or that it was the farm. ``reason`` and ``remedy`` are sentences
-    for a person, where it must fail.
+    for a person, where it must fail; ``elsewhere``: names that were of no use to this caller.
     """
 
     options: bytes
     how: str = ""
     reason: str = ""
     remedy: str = ""
+    elsewhere: tuple[str, ...] = ()
 
 
 def decide(text: bytes, sight: Sight, names: Names, limits: Limits) -> Decision:
@@ -62,7 +63,8 @@ def decide(text: bytes, sight: Sight, names: Names, limits: Limits) -> Decision:
     reason = result.reason or "it can't be made to fit"
     for name in attempt.elsewhere:
         reason += f"; {name} leads elsewhere for this caller, or nowhere"
-    return Decision(b"", "", reason + attempt.trouble, result.remedy or "")
+    reason += attempt.trouble
+    return Decision(b"", "", reason, result.remedy or "", tuple(attempt.elsewhere))
 
 
 def _list(names: Sequence[str]) -> str:

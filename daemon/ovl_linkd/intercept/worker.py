@@ -9,7 +9,7 @@ import ctypes
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ovl_linkd.intercept import memory, seccomp
@@ -23,6 +23,7 @@ from ovl_linkd.overlay.options import MAX_TEXT
 _TYPE = b"overlay\0"
 _TARGET, _FILE_SYSTEM, _OPTIONS = 1, 2, 4  # arguments of mount(2)
 _LONGEST_PATH = 4096
+_MOMENT = 1.0  # seconds: by then a link that a cleaner took is back, also on a busy machine
 
 
 class Surroundings(NamedTuple):
@@ -114,7 +115,7 @@ class Worker:
             with View(call.pid) as view:
                 if not seccomp.is_valid(around.listener, call.id):
                     return None
-                decision = decide(options.text, view, around.names(), around.limits)
+                decision = self._decide(options.text, view)
         except OSError as error:
             what = f"the caller's directories can't be looked at: {error.strerror}"
             return self._refuse(Decision(b"", "", what))
@@ -125,6 +126,20 @@ class Worker:
             before, after = len(options.text), len(decision.options)
             self._tell(f"{before:,} bytes of overlay options became {after:,} by {decision.how}")
         return None
+
+    def _decide(self, text: bytes, view: View) -> Decision:
+        """Decide, and again as long as a link that is of no use is about to be put right."""
+        around = self._around
+        deadline = time.monotonic() + _MOMENT
+        while True:
+            names = around.names()
+            decision = decide(text, view, names, around.limits)
+            if not decision.elsewhere or time.monotonic() > deadline:
+                return decision
+            # It may be back by now: then this look was one too early.
+            if not away(names, decision.elsewhere):
+                return decide(text, view, names, around.limits)
+            time.sleep(0.005)
 
     def _write(self, text: bytes, original: bytes) -> bool:
         """Write TEXT over ORIGINAL, which was there, and let the call go on; whether that is so."""
@@ -173,6 +188,19 @@ class Worker:
             return f"mount(2) by {name} ({call.pid}) on {os.fsdecode(target)}"
         except OSError:
             return f"mount(2) by {call.pid}"
+
+
+def away(names: Names, of_no_use: Sequence[str]) -> bool:
+    """Whether one of the links OF_NO_USE to a caller is not there for anybody."""
+    for link in names.links:
+        if link.name in of_no_use:
+            try:
+                if os.readlink(link.short) == link.target:
+                    continue
+            except OSError:
+                pass
+            return True
+    return False
 
 
 def give_up(around: Surroundings, number: int) -> None:
