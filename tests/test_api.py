@@ -1,6 +1,8 @@
 """The Python API, as a program that mounts by itself uses it."""
 
+import ast
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 import ovl_linkd
 from ovl_linkd import published
 from ovl_linkd.errors import UserError
+from ovl_linkd.formats.table import FORMATS
 from ovl_linkd.links.link import Link
 from ovl_linkd.overlay.options import Malformed
 
@@ -65,3 +68,46 @@ def test_the_daemon_s_links_are_used_only_while_they_are_well(
     assert plan.options == os.fsencode(f"lowerdir={path}/1:{path}/2")
     path.unlink()
     assert ovl_linkd.expand(plan.options) == os.fsencode(options)
+
+
+def test_what_others_mount_is_rewritten_in_its_own_format() -> None:
+    links = {"/run/l": "/very/long"}
+    text = (
+        '{"mounts": [{"type": "overlay", "options": ["ro", "lowerdir=/very/long/1:/b"]}], "x": 1.0}'
+    )
+    made = ovl_linkd.rewrite(text, links, format="oci")
+    assert made.text.decode() == text.replace("/very/long", "/run/l")
+    assert [plan.options for plan in made.plans] == [b"lowerdir=/run/l/1:/b"]
+    assert ovl_linkd.expand(made.text, links, format="oci") == text.encode()
+    assert ovl_linkd.rewrite("lowerdir=/very/long/1", links).text == b"lowerdir=/run/l/1"
+    line = b"41 29 0:38 / /m rw - overlay o rw,lowerdir=/run/l/2:/run/l/1\n"
+    assert ovl_linkd.expand(line, links, format="mountinfo") == line.replace(
+        b"/run/l", b"/very/long"
+    )
+
+
+def test_every_format_but_mountinfo_is_rewritten() -> None:
+    for name, form in FORMATS.items():
+        text = "{}" if name in ("oci", "containerd") else ""
+        assert ovl_linkd.expand(text, {}, format=name) == text.encode()
+        if form.shortened:
+            assert ovl_linkd.rewrite(text, {}, format=name).text == text.encode()
+    for name in ("mountinfo", "toml"):
+        with pytest.raises(ValueError, match="none of raw, mount, fstab"):
+            ovl_linkd.rewrite("", {}, format=name)
+    with pytest.raises(ValueError, match="none of"):
+        ovl_linkd.expand("", {}, format="toml")
+    with pytest.raises(Malformed, match="line 1, column 1"):
+        ovl_linkd.rewrite("", {}, format="oci")
+
+
+def test_the_example_of_the_readme_is_true() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"(?ms)^```python\n(.*?)^```", readme)
+    names: dict[str, object] = {}
+    for line in example.splitlines():
+        code, _, comment = line.partition("  # ")
+        if comment:
+            assert eval(code, names) == ast.literal_eval(comment), code
+        else:
+            exec(code, names)  # noqa: S102

@@ -63,7 +63,7 @@ FORMS = {
 
 
 def test_every_format_is_tried_here() -> None:
-    assert FORMS.keys() == FORMATS.keys()
+    assert FORMS.keys() == {name for name, form in FORMATS.items() if form.shortened}
 
 
 def is_held(name: str, options: bytes) -> bool:

@@ -395,3 +395,31 @@ def test_in_place_prints_nothing(world: World) -> None:
         assert done.stdout == b""
         assert done.returncode == (2 if extra == "--json" else 1)
     refused(world.rewrite("lowerdir=/a", "--in-place", "/none"), 2, "takes no OPTIONS")
+
+
+# --- mountinfo ---------------------------------------------------------------------------------
+
+
+def test_mountinfo_is_expanded_and_what_cannot_be_known_is_reported(world: World) -> None:
+    line = b"41 29 0:38 / /m rw - overlay o rw,%b,upperdir=%b/3/fs\n"
+    known = line % (world.options(2, world.link), os.fsencode(world.link))
+    done = world.rewrite("--as", "mountinfo", "--expand", given=known)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == line % (world.options(2), os.fsencode(world.store))
+    relative = line % (b"lowerdir=2/fs:1/fs", os.fsencode(world.link))
+    done = world.rewrite("--as", "mountinfo", "--expand", given=known + relative)
+    assert done.returncode == 1
+    assert done.stdout.endswith(line % (b"lowerdir=2/fs:1/fs", os.fsencode(world.store)))
+    (said,) = done.stderr.decode().splitlines()
+    assert said.startswith("ovl-linkd rewrite: line 2: /m: 2 of 3 paths are relative")
+
+
+def test_mountinfo_is_not_shortened(world: World) -> None:
+    refused(world.rewrite("--as", "mountinfo", given=b""), 2, "can only be expanded", "--expand")
+
+
+def test_this_machine_s_mountinfo_is_read(world: World) -> None:
+    text = Path("/proc/self/mountinfo").read_bytes()
+    done = world.rewrite("--as", "mountinfo", "--expand", given=text)
+    assert done.returncode in (0, 1)
+    assert done.stdout == text

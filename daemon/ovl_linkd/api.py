@@ -1,15 +1,18 @@
-"""The Python API: shorten() and expand(), for programs that mount overlays by themselves."""
+"""The Python API: for programs that mount overlays by themselves, or write what others mount."""
 
 import os
 from collections.abc import Mapping
 
 from ovl_linkd.errors import UserError
+from ovl_linkd.formats.judging import MOUNT2
+from ovl_linkd.formats.spelling import Rewritten
+from ovl_linkd.formats.table import FORMATS
 from ovl_linkd.overlay import limits as _limits
 from ovl_linkd.overlay import shorten as _shorten
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Plan, Prefix
 
-__all__ = ["Malformed", "Plan", "UserError", "expand", "shorten"]
+__all__ = ["Malformed", "Plan", "Rewritten", "UserError", "expand", "rewrite", "shorten"]
 
 
 def shorten(
@@ -34,14 +37,52 @@ def shorten(
     return _shorten.plan(_encoded(options), prefixes, of_kernel, when, limit=limit)
 
 
-def expand(options: str | bytes, links: Mapping[str, str] | None = None) -> bytes:
+def rewrite(
+    text: str | bytes,
+    links: Mapping[str, str] | None = None,
+    *,
+    format: str = "raw",  # noqa: A002
+    when: str = "always",
+) -> Rewritten:
+    """Shorten the overlay mounts in TEXT, as ``ovl-linkd rewrite --as FORMAT`` does.
+
+    ``format``: ``raw``, ``mount``, ``fstab``, ``unit``, ``oci`` or ``containerd``; those that
+    mount(8) reads are judged by this machine's. Nothing but paths in options changes: the Rewritten
+    has the ``text``, in bytes, and in ``plans`` a Plan for each overlay mount. **The text is empty
+    unless every Plan fits.**
+
+    ``links``, ``when`` and the errors are those of shorten(); Malformed also for a TEXT that is not
+    in the format, and ValueError for a format that there is not.
+    """
+    form = FORMATS.get(format)
+    if form is None or not form.shortened:
+        names = ", ".join(name for name, each in FORMATS.items() if each.shortened)
+        raise ValueError(f"format is {format!r}, none of {names}")
+    way = MOUNT2
+    if form.by_mount8:
+        from ovl_linkd.formats import mount_program
+
+        way = mount_program.way()
+    prefixes = _prefixes(links) if links is not None else _prefixes(_configured(healthy=True))
+    return form.module.rewrite(_encoded(text), prefixes, _limits.of_this_kernel(), when, way=way)
+
+
+def expand(
+    options: str | bytes,
+    links: Mapping[str, str] | None = None,
+    *,
+    format: str = "raw",  # noqa: A002
+) -> bytes:
     """Return OPTIONS with the links' targets in place of their paths: shorten() undone.
 
-    For reading and comparing: the result may be longer than mount(2) takes. ``links`` and the
-    errors are those of shorten(), whatever is on disk.
+    For reading and comparing: the result may be longer than mount(2) takes. ``format``: what
+    OPTIONS is, as for rewrite(), or ``mountinfo``, lines of /proc/self/mountinfo. ``links`` and the
+    errors are those of rewrite(), whatever is on disk.
     """
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}, none of {', '.join(FORMATS)}")
     known = links if links is not None else _configured(healthy=False)
-    return _shorten.expand(_encoded(options), _prefixes(known))
+    return FORMATS[format].module.expand(_encoded(options), _prefixes(known))
 
 
 def _encoded(options: str | bytes) -> bytes:

@@ -66,7 +66,7 @@ def test_what_the_readme_tells_mounts_128_layers_of_a_unit_and_40_of_fstab_at_bo
     write(machine, unit)
     machine.path("/etc/fstab").write_bytes(lines)
 
-    preview, *edits, undone = told("Options in lines and files")
+    preview, *edits, undone, shown = told("Options in lines and files")
     (line,) = [machine.run("sh", "-c", preview).stdout.encode()]
     assert machine.path("/etc/fstab").read_bytes() == lines
     for edit in edits:
@@ -74,6 +74,10 @@ def test_what_the_readme_tells_mounts_128_layers_of_a_unit_and_40_of_fstab_at_bo
     assert machine.path("/etc/fstab").read_bytes() == line
     assert line == lines.replace(os.fsencode(TARGET), os.fsencode(LINK))
     assert machine.run("sh", "-c", undone).stdout.encode() == unit
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "mnt-unit.mount")
+    (mounted,) = [x for x in machine.run("sh", "-c", shown).stdout.splitlines() if "/unit" in x]
+    assert joined(inside).decode() in mounted
     machine.path("/etc/fstab").write_bytes(line.replace(b"noauto,", b""))
     machine.off()
     machine.enable("mnt-unit.mount")

@@ -13,7 +13,8 @@ root leases a name there for each layer that needs one.
 
 Exit codes: 0 it fits; 1 it can't be made to fit, or a link that it needs is not ok (standard output
 stays empty); 2 malformed. --expand prints for reading: what it prints may be longer than what
-mount(2) takes. It exits with 1, too, where a name of the farm that it met is not known any more.
+mount(2) takes. It exits with 1, too, where a path can't be known: by a name that the farm no longer
+has, or in mountinfo a relative one.
 """
 
 import os
@@ -43,6 +44,7 @@ def arguments(parser: "ArgumentParser") -> None:
         "--as",
         dest="format",
         choices=tuple(FORMATS),
+        metavar="FORMAT",
         default="raw",
         help="what is given: " + "; ".join(f"{x.name}, {x.about}" for x in FORMATS.values()),
     )
@@ -65,18 +67,17 @@ def run(args: "Namespace") -> int:
     form = FORMATS[args.format]
     _refuse_what_excludes_itself(args)
     known = published.known(args.config)
-    links = known.links
     if args.in_place:
         from ovl_linkd.commands import rewrite_files
 
-        return rewrite_files.run(args, form, links)
+        return rewrite_files.run(args, form, known)
     text = _given(args.options, form)
     if args.expand:
-        text = shortening.expanded(text, form, links, known.farm)
+        text = shortening.expanded(text, form, known.links, known.farm)
         _warn_if_long(text, form)
         _print(text)
-        return _warn_of_unknown(text, known.farm)
-    made = shortening.rewritten(text, form, args.when, links, known)
+        return warn_of_unknown(text, form, known.farm)
+    made = shortening.rewritten(text, form, args.when, known.links, known)
     if not made.plans:
         warn("no overlay mount was found: nothing is changed")
     if form.durable:
@@ -89,6 +90,12 @@ def run(args: "Namespace") -> int:
 
 
 def _refuse_what_excludes_itself(args: "Namespace") -> None:
+    if not FORMATS[args.format].shortened and not args.expand:
+        raise UserError(
+            f"{args.format} tells what is mounted, and can only be expanded",
+            "give --expand",
+            _WRONG_CALL,
+        )
     if args.expand and args.json:
         raise UserError("--expand prints text, not JSON", "leave --json away", _WRONG_CALL)
     if args.in_place and (args.json or args.options is not None):
@@ -123,14 +130,19 @@ def _warn_if_long(text: bytes, form: Format) -> None:
         warn(f"{len(text):,} bytes, mount(2) takes {most:,}: for reading, not for mounting")
 
 
-def _warn_of_unknown(text: bytes, farm: str | None) -> int:
-    """Say which names of FARM nobody knows any more, and return the exit code for it."""
+def warn_of_unknown(text: bytes, form: Format, farm: str | None) -> int:
+    """Say which paths in the expanded TEXT can't be known, and return the exit code for it."""
     from ovl_linkd import leasing
 
-    unknown = leasing.unknown_in(text, farm) if farm else []
-    for short in unknown:
-        warn(f"{printable(os.fsdecode(short))} is no entry of the farm, or not any more")
-    return 1 if unknown else 0
+    unknown = [os.fsdecode(short) for short in (leasing.unknown_in(text, farm) if farm else [])]
+    said = [f"{short} is no entry of the farm, or not any more" for short in unknown]
+    if form.name == "mountinfo":
+        from ovl_linkd.formats import mountinfo
+
+        said += mountinfo.relative(text)
+    for each in said:
+        warn(printable(each))
+    return 1 if said else 0
 
 
 def warn_if_late(plans: Iterable[Plan]) -> None:

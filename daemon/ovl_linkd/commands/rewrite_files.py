@@ -1,6 +1,5 @@
 """`ovl-linkd rewrite --in-place`: files, all of them or none."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ovl_linkd import in_place, shortening
@@ -8,15 +7,15 @@ from ovl_linkd.commands.rewrite import warn, warn_if_late
 from ovl_linkd.errors import UserError
 from ovl_linkd.formats.table import Format
 from ovl_linkd.in_place import Original, Prepared
-from ovl_linkd.links.link import Link
+from ovl_linkd.published import Published
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 
-def run(args: "Namespace", form: Format, links: Sequence[Link]) -> int:
+def run(args: "Namespace", form: Format, known: Published) -> int:
     """Rewrite the files that ARGS name; the exit code. Raises UserError and OSError."""
-    made = [_changed(name, args, form, links) for name in args.in_place]
+    made = [_changed(name, args, form, known) for name in args.in_place]
     prepared: list[Prepared] = []
     try:
         for original, text in made:
@@ -32,13 +31,13 @@ def run(args: "Namespace", form: Format, links: Sequence[Link]) -> int:
 
 
 def _changed(
-    name: str, args: "Namespace", form: Format, links: Sequence[Link]
+    name: str, args: "Namespace", form: Format, known: Published
 ) -> tuple[Original, bytes]:
     original = in_place.read(name, form.most)
     try:
         if args.expand:
-            return original, shortening.expanded(original.text, form, links)
-        made = shortening.rewritten(original.text, form, args.when, links)
+            return original, shortening.expanded(original.text, form, known.links, known.farm)
+        made = shortening.rewritten(original.text, form, args.when, known.links)
     except UserError as error:
         raise UserError(f"{name}: {error.what}", error.hint, error.code) from None
     if made.plans and form.durable:

@@ -18,6 +18,7 @@ from ovl_linkd.formats.spelling import (
     apply,
     changes,
     in_line,
+    octal,
     outcome,
     refuse_unreadable,
     respelt,
@@ -31,7 +32,6 @@ from ovl_linkd.overlay.shorten import Plan, Prefix, Tables
 MOST_IN_LINE = 4095
 
 _FIELD = re.compile(rb"[^ \t\n]+")
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 _NUMBER = re.compile(rb"[+-]?[0-9]+")
 _UNSAFE = re.compile(rb"[ \t\n\\]")
 _TYPE, _OPTIONS = 2, 3
@@ -94,11 +94,11 @@ def _overlays(text: bytes) -> Iterator[_Line]:
         end = start + len(line)
         fields = list(_FIELD.finditer(line))
         if len(fields) > _TYPE and not fields[0].group().startswith(b"#"):
-            values = [_spelt(line, start, field) for field in fields[: _OPTIONS + 1]]
-            if values[_TYPE].value == b"overlay":
+            places = [(start + at, start + last) for at, last in (x.span() for x in fields)]
+            if octal(text, *places[_TYPE]).value == b"overlay":
                 if reason := _problem([field.group() for field in fields]):
                     raise in_line(text, start, reason)
-                yield _Line(start, end, values[_OPTIONS])
+                yield _Line(start, end, octal(text, *places[_OPTIONS]))
         start = end + 1
 
 
@@ -115,21 +115,6 @@ def _problem(fields: list[bytes]) -> Malformed | None:
                 r"a space within the options is spelt \040",
             )
     return None
-
-
-def _spelt(line: bytes, start: int, field: re.Match[bytes]) -> Spelt:
-    """Return FIELD of LINE, which is at START of the text, without its octal escapes."""
-    at, end = field.span()
-    if b"\\" not in field.group():
-        return Spelt(field.group(), range(start + at, start + end + 1))
-    value = bytearray()
-    starts = []
-    while at < end:
-        starts.append(start + at)
-        escape = _OCTAL.match(line, at, end)
-        value.append(int(escape[1], 8) & 0xFF if escape else line[at])
-        at += 4 if escape else 1
-    return Spelt(bytes(value), [*starts, start + end])
 
 
 def _edits(line: _Line, options: bytes) -> list[Edit]:

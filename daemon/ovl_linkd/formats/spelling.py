@@ -4,6 +4,7 @@ Each format reads a text into Spelt values, has the options in them planned, and
 edits that make the file say what was planned.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -19,9 +20,13 @@ from ovl_linkd.overlay.shorten import Plan
 
 #: bytes of JSON that are looked at: a config.json has some 10 KB, and thousands of mounts a few MB
 MOST_JSON = 16 << 20
+#: bytes of mountinfo: a line may have 64 KiB, and a machine thousands of them
+MOST_MOUNTINFO = 64 << 20
 
 #: first byte, byte after the last, and what stands there instead
 Edit = tuple[int, int, bytes]
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 class Rewritten(NamedTuple):
@@ -47,6 +52,21 @@ def plain(text: bytes, first: int, last: int) -> Spelt:
     return Spelt(text[first:last], range(first, last + 1))
 
 
+def octal(text: bytes, first: int, last: int) -> Spelt:
+    r"""Return TEXT from FIRST up to LAST without its octal escapes: ``\040`` is a space."""
+    if text.find(b"\\", first, last) < 0:
+        return plain(text, first, last)
+    value = bytearray()
+    starts = []
+    at = first
+    while at < last:
+        starts.append(at)
+        escape = _OCTAL.match(text, at, last)
+        value.append(int(escape[1], 8) & 0xFF if escape else text[at])
+        at += 4 if escape else 1
+    return Spelt(bytes(value), [*starts, last])
+
+
 def changes(old: bytes, new: bytes) -> list[Edit]:
     """Return where in the options OLD paths change so that they become NEW."""
     found: list[Edit] = []
@@ -54,7 +74,7 @@ def changes(old: bytes, new: bytes) -> list[Edit]:
     for was, becomes in zip(parse(old).parts, parse(new).parts, strict=True):
         for left, right in zip(_tokens(was), _tokens(becomes), strict=True):
             if left != right:
-                same = _same_end(left, right)
+                same = same_end(left, right)
                 found.append((at, at + len(left) - same, right[: len(right) - same]))
             at += len(left)
         at += 1
@@ -137,7 +157,7 @@ def _tokens(part: bytes) -> list[bytes]:
     return [name + equals, *(layers_and_colons(value) if kind == LIST else [value])]
 
 
-def _same_end(left: bytes, right: bytes) -> int:
+def same_end(left: bytes, right: bytes) -> int:
     """Return how many bytes at the end are the same; at least one of LEFT is left to replace."""
     most = min(len(left) - 1, len(right))
     same = 0

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
-from ovl_linkd.formats.spelling import MOST_JSON, Rewritten
+from ovl_linkd.formats.spelling import MOST_JSON, MOST_MOUNTINFO, Rewritten
 from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import MAX_TEXT
 from ovl_linkd.overlay.shorten import Prefix
@@ -38,7 +38,7 @@ class Module(Protocol):
 class Format(NamedTuple):
     """``about``: what is given, in a few words. ``by_mount8``: mount(8) is who reads it.
     ``durable``: it outlives a boot, so that no short name of a farm may stand in it. ``most``:
-    bytes of it that are looked at."""
+    bytes of it that are looked at. ``shortened``: whether it can be, or is to be expanded only."""
 
     name: str
     about: str
@@ -46,6 +46,7 @@ class Format(NamedTuple):
     durable: bool
     module_name: str
     most: int = MAX_TEXT
+    shortened: bool = True
 
     @property
     def module(self) -> Module:
@@ -62,5 +63,14 @@ FORMATS = {
         Format("unit", "a .mount unit of systemd", True, True, "mount_unit"),
         Format("oci", "an OCI runtime's config.json", False, False, "oci", MOST_JSON),
         Format("containerd", "containerd's mounts as JSON", False, False, "containerd", MOST_JSON),
+        Format(
+            "mountinfo",
+            "lines of /proc/self/mountinfo, which can only be expanded",
+            False,
+            False,
+            "mountinfo",
+            MOST_MOUNTINFO,
+            shortened=False,
+        ),
     )
 }
