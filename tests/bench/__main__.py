@@ -59,7 +59,8 @@ def _kept(file: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         earlier: dict[str, Any] = json.loads(file.read_text())
         if earlier["machine"] == fresh["machine"]:
-            return earlier
+            known = {name: each for name, each in earlier["themes"].items() if name in THEMES}
+            return {**fresh, "themes": known}
     return fresh
 
 

@@ -25,14 +25,14 @@ def measure(effort: float) -> Iterator[Figure]:
     """The same calls without exec and below it, in turn."""
     world.compiled("mounts")
     with world.daemon():
-        yield from _others(rounds(CALLS, effort))
-    yield from _caught(rounds(10, effort))
+        yield from _others(rounds(CALLS, effort), rounds(TURNS, effort))
+    yield from _caught(rounds(10, effort), rounds(TURNS, effort))
 
 
-def _others(count: int) -> Iterator[Figure]:
+def _others(count: int, turns: int) -> Iterator[Figure]:
     below: list[float] = []
     bare: list[float] = []
-    for _ in range(TURNS):
+    for _ in range(turns):
         for under, times in ((True, below), (False, bare)):
             times.append(_run(under, "other", str(count))[0] / count / 1000)
     command = f"mounts other {count:,}: mount(2) of a file system that doesn't exist"
@@ -43,7 +43,7 @@ def _others(count: int) -> Iterator[Figure]:
     yield Figure("  more than without", sample(more), "µs", budget=MOST_OTHER, command=command)
 
 
-def _caught(count: int) -> Iterator[Figure]:
+def _caught(count: int, turns: int) -> Iterator[Figure]:
     """Options that are too long, below exec; those that exec makes of them, without it."""
     store = STORES[1]
     os.makedirs(ways.POINT, exist_ok=True)
@@ -53,7 +53,7 @@ def _caught(count: int) -> Iterator[Figure]:
     caught: list[float] = []
     plain: list[float] = []
     with store.made(), world.daemon():
-        for _ in range(TURNS):
+        for _ in range(turns):
             caught += [each / 1e6 for each in _run(True, *words, given=long)]
             plain += [each / 1e6 for each in _run(False, *words, given=short)]
     command = f"mounts overlay {count} {ways.POINT}"

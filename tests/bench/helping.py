@@ -11,8 +11,8 @@ from ovl_linkd.overlay import climbing, mounting
 from ovl_linkd.overlay.options import parse
 from tests.bench import ways
 from tests.bench.figures import Figure, rounds, sample
-from tests.bench.layers import with_helper
 from tests.bench.stores import STORES, Store
+from tests.bench.systems import systems
 from tests.userland import Userland
 
 ROUNDS = 60
@@ -24,7 +24,7 @@ def measure(effort: float) -> Iterator[Figure]:
     """The same mount with the helper and without it in turn, and mounts that need it."""
     store, count = STORES[1], rounds(ROUNDS, effort)
     os.makedirs(ways.POINT, exist_ok=True)
-    with store.made(), store.named(), with_helper(Path("/"), "helper") as system:
+    with store.made(), store.named(), systems() as ((_, system), *_):
         for layers, budget in ((4, BUDGET), (2, None)):
             helped, alone, bare = in_turn(system, store, layers, count)
             more = [ours - theirs for ours, theirs in zip(helped, alone, strict=True)]
@@ -54,7 +54,7 @@ def in_turn(system: Userland, store: Store, layers: int, count: int) -> list[lis
     for round_ in range(-3, count):
         spent = [_timed(mount, system.path(ways.POINT), 1)[0] for mount in mounts]
         began = time.perf_counter()
-        subprocess.run(BARE.split(), check=True)
+        subprocess.run(["chroot", system.root, *BARE.split()], check=True)
         spent.append((time.perf_counter() - began) * 1000)
         if round_ >= 0:
             for values, value in zip(times, spent, strict=True):

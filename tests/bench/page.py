@@ -74,8 +74,8 @@ def _page(results: dict[str, Any]) -> Iterator[str]:
     if any(each["quick"] for each in themes.values()):
         yield "**Not for reading: made with a handful of rounds, to see that it works.**\n"
     yield from _budgets(themes)
-    for name, theme in themes.items():
-        yield from _section(name, THEMES[name], theme)
+    for name, theme in THEMES.items():
+        yield from _section(name, theme, themes[name])
 
 
 def _budgets(themes: dict[str, Any]) -> Iterator[str]:

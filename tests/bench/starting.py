@@ -27,6 +27,7 @@ def measure(effort: float) -> Iterator[Figure]:
         "ovl-linkd status --json": [*installed, "status", "--json"],
         "ovl-linkd status": [*installed, "status"],
         f"ovl-linkd rewrite, {_LAYERS} layers": [*installed, "rewrite", _LONG],
+        "ovl-linkd exec -- true": [*installed, "exec", "--", "true"],
         "ovl-linkd check": [*installed, "check"],
         "ovl-linkd --version": [*installed, "--version"],
     }

@@ -27,11 +27,11 @@ class Store(NamedTuple):
         """The path of layer NUMBER, from 0 on."""
         return b"%b/%b/%b" % (self.root, self.id_of(number), self.leaf)
 
-    def options(self, count: int) -> bytes:
-        """A container's mount of COUNT layers, as containerd writes it: the newest on top."""
-        own = b"%b/%b" % (self.root, self.id_of(MOST))
+    def options(self, count: int, own: int = 0) -> bytes:
+        """COUNT layers, the newest on top, for container OWN, as containerd writes them."""
+        mine = b"%b/%b" % (self.root, self.id_of(MOST + own))
         layers = b":".join(self.layer(number) for number in reversed(range(count)))
-        return b"index=off,workdir=%b/work,upperdir=%b/fs,lowerdir=%b" % (own, own, layers)
+        return b"index=off,workdir=%b/work,upperdir=%b/fs,lowerdir=%b" % (mine, mine, layers)
 
     @property
     def link(self) -> Prefix:
@@ -46,8 +46,8 @@ class Store(NamedTuple):
         return [Prefix(os.fsdecode(short), path, short) for path, short in entries]
 
     @contextmanager
-    def made(self) -> Iterator[None]:
-        """All layers, and the container's own directories, are there meanwhile.
+    def made(self, containers: int = 1) -> Iterator[None]:
+        """All layers, and the own directories of so many CONTAINERS, are there meanwhile.
 
         Each layer holds a file that no other has, and one that all have.
         """
@@ -57,8 +57,9 @@ class Store(NamedTuple):
             for name in (f"only/{number}", "all"):
                 with open(f"{layer}/{name}", "w") as file:
                     file.write(str(number))
-        for own in (b"work", b"fs"):
-            os.makedirs(b"%b/%b/%b" % (self.root, self.id_of(MOST), own))
+        for own in range(MOST, MOST + containers):
+            for leaf in (b"work", b"fs"):
+                os.makedirs(b"%b/%b/%b" % (self.root, self.id_of(own), leaf))
         try:
             yield
         finally:

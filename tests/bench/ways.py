@@ -12,7 +12,7 @@ from ovl_linkd.overlay.options import parse
 from ovl_linkd.overlay.shorten import plan
 from tests.bench import world
 from tests.bench.stores import Store
-from tests.userland import Userland
+from tests.bench.systems import System
 
 LIMITS = of_this_kernel()
 POINT = f"{world.PLACE}/m"
@@ -88,31 +88,37 @@ def _fsconfig(most: int) -> Callable[[Store, int], Callable[[], None]]:
     return prepare
 
 
+LINK = Way("link", _link, "mount(2) of /run/ctrdl/ID/fs")
+CHDIR = Way("chdir", _chdir, "chdir(2) to the root of the layers, mount(2) of ID/fs")
 CALLS = [
     Way("plain", _plain, "mount(2) of the long names"),
-    Way("link", _link, "mount(2) of /run/ctrdl/ID/fs"),
+    LINK,
     Way("farm", _farm, "mount(2) of /run/ctrdf/xx"),
-    Way("chdir", _chdir, "chdir(2) to the root of the layers, mount(2) of ID/fs"),
+    CHDIR,
     Way("lowerdir+", _fsconfig(LIMITS.fsconfig), "fsconfig(2) of lowerdir+, a layer a value"),
 ]
 DESCRIPTORS = Way("descriptors", _fsconfig(0), "fsconfig(2) of lowerdir+, a layer a descriptor")
 
 
-def by_mount8(userland: Userland, name: str, rewritten: bool = False) -> Way:
-    """mount(8) of USERLAND, given the long names, or what `rewrite` makes of them."""
+def by_mount8(system: System) -> list[Way]:
+    """mount(8) of SYSTEM, given the long names: without our helper, and with it."""
+    name, seen_at = f"mount(8) {system.version}", system.userland.path(POINT)
+    words = "-t overlay -o OPTIONS overlay TARGET"
+    return [
+        Way(name, _by_words(system, "-i"), f"mount -i {words}", seen_at),
+        Way(f"{name}, mount.overlay", _by_words(system), f"mount {words}", seen_at),
+    ]
 
+
+def _by_words(system: System, *words: str) -> Callable[[Store, int], Callable[[], None]]:
     def prepare(store: Store, count: int) -> Callable[[], None]:
-        options = store.options(count)
-        if rewritten:
-            options = plan(options, [store.link], LIMITS).options
-        words = ("mount", "-t", "overlay", "-o", os.fsdecode(options), "overlay", POINT)
-        if not options or len(options) > 130_000:  # MAX_ARG_STRLEN
-            raise CantMount
+        options = os.fsdecode(store.options(count))
+        command = ("mount", *words, "-t", "overlay", "-o", options, "overlay", POINT)
 
         def mount() -> None:
-            if userland.run(*words, code=None).returncode:
+            if system.userland.run(*command, code=None).returncode:
                 raise CantMount
 
         return mount
 
-    return Way(name, prepare, "mount -t overlay -o OPTIONS overlay TARGET", userland.path(POINT))
+    return prepare
