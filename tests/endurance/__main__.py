@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from tests.bench import world
 from tests.bench.stores import STORES
+from tests.bench.systems import systems
 from tests.endurance.cleaners import cleaners
 from tests.endurance.crew import working
 from tests.endurance.report import cleaned, judged
-from tests.endurance.ways import LAYERS, ways
+from tests.endurance.ways import LAYERS, WAYS, ways
 
 LINK = Path("/run/short/ctrdl")
 FARM = Path("/run/farm")
@@ -55,8 +56,8 @@ def _soak(seconds: float) -> Iterator[str]:
     LINK.parent.mkdir()
     place = world.fresh("soak")
     _configure(os.fsdecode(store.root))
-    with store.made(), world.daemon() as (daemon, _):
-        mounts = ways(store, LINK, place)
+    with store.made(WAYS), systems() as (system, *_), world.daemon() as (daemon, _):
+        mounts = ways(store, LINK, place, system)
         removing = cleaners(LINK, FARM, place)
         jobs = {way.name: way.job for way in mounts} | removing
         print(f"soak: {LAYERS} layers by {', '.join(way.name for way in mounts)}", flush=True)

@@ -17,9 +17,12 @@ from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.shorten import Prefix, layers_to_lease, plan
 from tests.bench import stores, world
 from tests.bench.stores import Store
+from tests.bench.systems import System
+from tests.endurance import bundle
 from tests.endurance.crew import Failed, Job
 
 LAYERS = 128
+WAYS = 6
 _LIMITS = of_this_kernel()
 _PROGRAM = Path(sys.executable).with_name("ovl-linkd")
 
@@ -32,31 +35,47 @@ class Way(NamedTuple):
     job: Job
 
 
-def ways(store: Store, link: Path, place: Path) -> list[Way]:
-    """Every way in that there is, by the kept LINK, each with a mount point of its own in PLACE."""
-    options = store.options(LAYERS)
-    short = plan(options, [Prefix("soak", store.root, bytes(link))], _LIMITS).options
-    found: list[tuple[str, bool, Callable[[str], None]]] = [
-        ("link", True, lambda point: _mount(point, short)),
-        ("rewrite", True, lambda point: _by_rewrite(options, point)),
-        ("farm", True, lambda point: _by_farm(options, point)),
+def ways(store: Store, link: Path, place: Path, system: System) -> list[Way]:
+    """Every way in that there is, by the kept LINK, each with a mount point of its own in PLACE.
+
+    SYSTEM has the mount(8) that finds mount.overlay.
+    """
+    # Each with directories of its own: overlays that share them disturb one another.
+    given = [store.options(LAYERS, own) for own in range(WAYS)]
+    short = plan(given[0], [Prefix("soak", store.root, bytes(link))], _LIMITS).options
+    bundle.make(place / "bundle", given[1])
+    return [
+        Way("link", True, _job(lambda point: _mount(point, short), place / "link")),
+        Way("ovl-linkd-runc", True, _timed(lambda: bundle.run(place / "bundle", LAYERS))),
+        Way("rewrite", True, _job(lambda point: _by_rewrite(given[2], point), place / "rewrite")),
+        Way("farm", True, _job(lambda point: _by_farm(given[3], point), place / "farm")),
+        Way("mount.overlay", False, _by_helper(system, given[4], place / "helper")),
+        Way("exec", True, lambda: _below_exec(given[5], place / "exec")),
     ]
-    mine = [Way(name, may_fail, _job(mount, place / name)) for name, may_fail, mount in found]
-    return [*mine, Way("exec", True, lambda: _below_exec(options, place / "exec"))]
 
 
-def _job(mount: Callable[[str], None], point: Path) -> Job:
-    point.mkdir()
-
+def _timed(mount: Callable[[], None]) -> Job:
     def once() -> float:
         began = time.perf_counter()
-        mount(str(point))
-        spent = time.perf_counter() - began
+        mount()
+        return time.perf_counter() - began
+
+    return once
+
+
+def _job(mount: Callable[[str], None], point: Path, seen_at: Path | None = None) -> Job:
+    """Mount at POINT, look at what is there to be seen from outside SEEN_AT, unmount."""
+    point.mkdir()
+    seen_at = seen_at or point
+    timed = _timed(lambda: mount(str(point)))
+
+    def once() -> float:
+        spent = timed()
         try:
-            if not stores.shows(str(point), LAYERS):
+            if not stores.shows(str(seen_at), LAYERS):
                 raise RuntimeError("other layers were mounted than were told")
         finally:
-            mounting.umount(str(point))
+            mounting.umount(str(seen_at))
         return spent
 
     return once
@@ -84,6 +103,17 @@ def _by_farm(options: bytes, point: str) -> None:
     except UserError as error:
         raise Failed(error.what) from None
     _mount(point, plan(options, (), _LIMITS, farm=leased).options)
+
+
+def _by_helper(system: System, options: bytes, point: Path) -> Job:
+    words = ("mount", "-t", "overlay", "-o", os.fsdecode(options), "overlay")
+
+    def mount(point: str) -> None:
+        done = system.userland.run(*words, point, code=None)
+        if done.returncode:
+            raise Failed(done.stderr.strip().partition("\n")[0])
+
+    return _job(mount, point, system.userland.path(point))
 
 
 def _below_exec(options: bytes, point: Path) -> float:
