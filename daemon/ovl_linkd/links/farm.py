@@ -272,7 +272,7 @@ class Farm:
         try:
             for lease in over:
                 self._plot.remove(lease)
-            self._plot.sweep(self._leases)
+            self._plot.sweep(self._leases.named)
         except OSError as error:
             self.notes.append(self._trouble(error).reason)
         self._to_see = self._leases.names()

@@ -5,7 +5,7 @@ Which entries there are to be is farm.py's.
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ovl_linkd.links import ids
@@ -189,15 +189,19 @@ class Plot:
             return None
         return max((number for number in numbers if number), default=0)
 
-    def sweep(self, leases: Iterable[Lease]) -> None:
-        """Clear away what a killed run left half done among LEASES. Raises OSError."""
+    def sweep(self, known: Callable[[str], Lease | None]) -> None:
+        """Clear away what a killed run left half done, also of entries that are not KNOWN.
+
+        Raises OSError.
+        """
         try:
-            left = {name for name in os.listdir(self.path) if name.startswith(".")}
+            names = os.listdir(self.path)
         except FileNotFoundError:
             return
-        for lease in leases if left else ():
-            if f".{lease.id}.ovl-linkd" in left:
-                sweep(self.link(lease))
+        for name in names:
+            entry = name.removeprefix(".").removesuffix(".ovl-linkd")
+            if name == f".{entry}.ovl-linkd" and ids.number(entry):
+                sweep(self.link(known(entry) or Lease(entry, "/", 0.0)))
 
     def failing(self, error: OSError) -> Trouble:
         """What ERROR, met in the directory, means to a person."""
