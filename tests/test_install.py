@@ -365,6 +365,20 @@ def test_what_only_looks_like_it_does_not_count(name: str, text: str, tmp_path: 
     assert find([LINK], str(tmp_path)) == []
 
 
+def test_overlays_that_only_the_helper_carries_are_found_where_it_is_there(tmp_path: Path) -> None:
+    """They would fail at the next boot; where it was never switched on they need none."""
+    long = "lowerdir=" + ":".join(f"/srv/layers/{number}/fs" for number in range(20))
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/fstab").write_text(
+        f"overlay /a overlay {long} 0 0\noverlay /b overlay lowerdir=/c:/d 0 0\n"
+    )
+    assert find([], str(tmp_path)) == []
+    (tmp_path / HELPER).parent.mkdir(parents=True)
+    shutil.copy(TOP / "daemon/mount-helper/mount.overlay", tmp_path / HELPER)
+    (found,) = find([], str(tmp_path))
+    assert (found.line, found.what) == (1, "mount.overlay")
+
+
 def test_what_depends_on_the_farm_is_found_and_the_farm_is_taken_away(tmp_path: Path) -> None:
     """With what its ledger knows, and only then: `make uninstall` leaves no trace."""
     (tmp_path / "etc").mkdir()

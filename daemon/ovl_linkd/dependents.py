@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ovl_linkd import config_files, supervisors
+from ovl_linkd.formats import mount_program
 from ovl_linkd.links.ledger import Damaged, Ledger, path_of
 from ovl_linkd.links.link import Link
 
@@ -40,6 +41,8 @@ UNITS = (
 )
 FOUND = 3  # exit code, another than that of a program which could not even start
 _LARGEST = 1 << 20  # bytes of a file that somebody may have written by hand
+# More than mount(8) carries by itself: 255 bytes of lowerdir from 2.39 on.
+_FOR_THE_HELPER = re.compile(r"(?<![\w.-])lowerdir=[^\s,]{256}")
 
 
 class Dependent(NamedTuple):
@@ -59,6 +62,8 @@ def find(links: Iterable[Link], root: str = "/", farm: str | None = None) -> lis
     names = {"ovl-linkd": re.compile(r"(?<![\w-])ovl-linkd(?:-runc)?(?![\w-])")}
     for path in [link.path for link in links] + ([farm] if farm else []):
         names[path] = re.compile(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])")
+    if mount_program.has_helper(root):
+        names["mount.overlay"] = _FOR_THE_HELPER
     return [found for file in _files(root) for found in _in_file(file, names)]
 
 

@@ -7,6 +7,7 @@ from ovl_linkd.formats import mount_program
 from ovl_linkd.formats.mount_program import HELPERS
 from ovl_linkd.overlay import probes
 
+_HELPER = "switch mount.overlay on (man mount.overlay)"
 _ADMIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -71,8 +72,8 @@ def _of(outcome: probes.Outcome, helper: str | None) -> Finding:
     if outcome["long"]:
         what = "mount(8) hands all options to mount(2)"
         why = "past a page it fails, or mounts other layers than were given"
-        return Finding(NOTE, what, why, "ovl-linkd rewrite --as mount shortens its command lines")
+        return Finding(NOTE, what, why, f"{_HELPER}, or ovl-linkd rewrite --as mount")
     what = "mount(8) takes 255 bytes of lowerdir: 3 layers of containerd's"
     why = "it hands each value to fsconfig(2); more fails with 'wrong fs type, bad option …'"
     forced = ", or LIBMOUNT_FORCE_MOUNT2=always mount …" if outcome["forced"] else ""
-    return Finding(NOTE, what, why, f"ovl-linkd rewrite --as mount{forced}")
+    return Finding(NOTE, what, why, f"{_HELPER}, or ovl-linkd rewrite --as mount{forced}")

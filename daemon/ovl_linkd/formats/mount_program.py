@@ -1,5 +1,7 @@
 """The mount(8) of this machine: how it hands options to the kernel."""
 
+import os
+
 from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2
 
 #: where mount(8) looks for the helper of an overlay
@@ -14,11 +16,11 @@ def way() -> str:
     return BY_VALUE if takes_by_value() else MOUNT2
 
 
-def has_helper() -> bool:
-    """Whether the mount.overlay that mount(8) finds is ours: another may take less."""
+def has_helper(root: str = "/") -> bool:
+    """Whether the mount.overlay that mount(8) finds below ROOT is ours: another may take less."""
     for path in HELPERS:
         try:
-            with open(path, "rb") as file:
+            with open(os.path.join(root, path[1:]), "rb") as file:
                 return _MARK in file.read(4096)
         except OSError:
             continue
