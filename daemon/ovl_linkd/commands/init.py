@@ -153,13 +153,14 @@ def _containerd(options: "Namespace", its: "Containerd") -> int:
 
     if fault := its.trouble or its.refused:
         raise UserError(f"{its.source}: {fault}", "containerd config dump, once it is mended")
-    links = _configured(options.config).links
+    config = _configured(options.config)
     if its.release and not takes_root_path(its.release):
-        if not links:
-            raise UserError("no link is configured", "ovl-linkd init --print shows those it needs")
+        if not config.links and config.farm is None:
+            what = "neither a link nor a farm is configured"
+            raise UserError(what, "ovl-linkd init --print shows the links that it needs")
         _put(_under_exec(UNIT), write=options.write)
         return 0
-    link = kept_root(links, its)
+    link = kept_root(config.links, its)
     if link is None:
         raise UserError(
             f"no link leads to {its.snapshotter}, the root of containerd's snapshotter",

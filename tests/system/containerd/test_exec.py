@@ -1,6 +1,7 @@
 """containerd as it was reported: one that knows neither root_path nor relative paths; and exec."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -27,9 +28,20 @@ umount /m
 """
 
 
+# No link, but a name of its own for each layer, which nobody can take away.
+GUARDED = """\
+links: {ctrdl: null}
+farm: {path: /run/f, guard: append-only}
+"""
+
+
 @pytest.fixture
 def wrapped(older_node: Node) -> Node:
     """A node that is up and has the images; containerd and its client run under exec."""
+    return under_exec(older_node)
+
+
+def under_exec(older_node: Node) -> Node:
     machine = older_node.machine
     machine.boot()
     for line in told("containerd before 1.5"):
@@ -95,3 +107,20 @@ def test_what_was_started_before_can_still_mount(wrapped: Node) -> None:
     wrapped.stop("old")
     until(lambda: old not in supervisors(machine))
     until(lambda: len(supervisors(machine)) == 1)
+
+
+def test_not_even_a_cleaner_that_never_rests_fails_a_run_by_a_guarded_farm(
+    older_node: Node,
+) -> None:
+    """A link that is removed is back in a moment; of what can't be removed there is none."""
+    machine = older_node.machine
+    machine.write("/etc/ovl-linkd/config.yaml", GUARDED)
+    machine.enable("ovl-linkd-guard")
+    under_exec(older_node)
+    machine.write("/etc/cleaner.sh", "while :; do rm -f /run/f/*; done\n")
+    machine.run("systemd-run", "--quiet", "--unit=cleaner", "sh", "/etc/cleaner.sh")
+    names = [f"c{number}" for number in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda name: older_node.shell(200, LOOK, name), names))
+    assert said == [seen(200)] * 20
+    machine.systemctl("stop", "cleaner")
