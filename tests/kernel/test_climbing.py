@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovl_linkd.overlay import climbing, ladder, limits, mounting
+from ovl_linkd.overlay import climbing, diagnosis, ladder, limits, mounting
 from ovl_linkd.overlay.options import parse
 from ovl_linkd.overlay.shorten import Prefix
 from tests import older_kernel
@@ -264,6 +264,38 @@ def test_what_the_kernel_says_is_what_the_person_reads(case: str, length: str) -
         climb(text, the_link)
     assert caught.value.reason.startswith(words)
     assert not os.path.ismount(MOUNT_POINT)
+
+
+@in_a_private_world
+def test_what_the_kernel_refuses_by_any_name_is_not_leased() -> None:
+    """500 names were leased for a mount whose workdir was wrong."""
+    os.makedirs("/run/a/in")
+    paths = b"upperdir=/run/a,workdir=/run/a/in"
+
+    def never(_paths: list[bytes]) -> list[Prefix]:
+        raise AssertionError("leased")
+
+    with pytest.raises(climbing.CantMount, match="separate subtrees"):
+        climb(b"%b,%b" % (joined(make_layers(range(60))), paths), no_link, never)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "VFS: Legacy: Cumulative options too large",
+        "Unknown parameter 'lowerdir+'",
+        "Unknown parameter 'datadir+'",
+        'unrecognized mount option "lowerdir+=/a" or missing value',
+        "Bad value for 'lowerdir+'",
+        "Bad value for 'upperdir'",
+    ],
+)
+def test_an_older_kernels_complaint_is_no_reason_to_give_up(
+    words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is about the way in which it was asked, which is not the last one."""
+    monkeypatch.setattr(diagnosis, "kernels_words", lambda _: words)
+    assert climbing._words(parse(b"lowerdir=/a:/b")) is None
 
 
 @in_a_private_world

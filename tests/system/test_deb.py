@@ -80,8 +80,17 @@ def test_it_is_installed_used_and_purged_without_a_trace(machine: Machine) -> No
     explained = ("journalctl", "-x", "-q", "--no-pager", "-u", "ovl-linkd")
     until(lambda: "The link ctrdl was missing and has been" in machine.run(*explained).stdout)
     assert "Operation not permitted" not in machine.journal("-u", "ovl-linkd")
+    # mount.overlay is switched on by a link, and switched off with the package.
+    machine.run("ln", "-s", "/usr/lib/ovl-linkd/mount.overlay", "/usr/sbin/")
+    layers = [f"/run/{'l' * 200}/{number}" for number in range(60)]
+    machine.run("mkdir", "-p", "/run/m", *layers)
+    mounted = ("mount", "-t", "overlay", "-o", f"lowerdir={':'.join(layers)}", "overlay", "/run/m")
+    machine.run(*mounted)
+    machine.run("umount", "/run/m")
+    machine.run("rm", "-r", "/run/m", os.path.dirname(layers[0]))
 
     apt(machine, "remove", "ovl-linkd")
+    assert machine.run(*mounted, code=None).returncode
     assert machine.show("ActiveState") == "inactive"
     assert machine.show("LoadState") == "not-found"
     assert not machine.path("/run/ovl-linkd").exists()

@@ -122,8 +122,11 @@ def _run(call: Call) -> None:
         _remount(call, asked.flags, target)
         return
     given = _for_this_user_namespace(asked.options)
-    how = "plain" if _plainly(call, target, given, asked.flags) else ""
-    how = how or _by_any_means(call, target, given, asked.flags)
+    how = "as they are given"
+    if not _plainly(call, target, given, asked.flags):
+        rung = _by_any_means(call, target, given, asked.flags)
+        size, most = len(given.format()), of_this_kernel().mount
+        how = f"by {rung}: {size:,} bytes of options, and mount(2) takes {most:,}"
     if call.verbose:
         shown, where = os.fsdecode(call.source), os.fsdecode(call.target)
         print(f"mount.overlay: {shown} mounted on {where}: {given.layers} layers, {how}")

@@ -6,6 +6,7 @@ below a filter that forbids what worked a moment ago.
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +19,12 @@ from ovl_linkd.overlay.shorten import plan
 
 # What a kernel answers that doesn't know fsopen(2), `lowerdir+` or descriptors, or a filter does.
 _UNKNOWN = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EBADF, errno.EOPNOTSUPP)
+# In words: one that knows no lowerdir+ (legacy_parse_param in fs/fs_context.c, from 6.5 on
+# fs/fs_parser.c), or no descriptors there.
+_NOT_THIS_WAY = re.compile(
+    r"^VFS: |^Unknown parameter '(lower|data)dir\+|^unrecognized mount option \"(lower|data)dir\+"
+    r"|^Bad value for '((lower|data)dir\+|upperdir|workdir)'"
+)
 # What it answers where a short name is gone since it was looked at, or leads elsewhere.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 
@@ -62,6 +69,9 @@ def climb(
             at = error.filename if error.filename == os.fsdecode(target) else None
             told = OSError(error.errno, os.strerror(error.errno or 0), at)
             known = diagnosis.diagnose(options.format(), told)
+            if not known and not refused and error.errno == errno.EINVAL:
+                # Asked before a farm is: no other way mends what the overlay itself refuses.
+                known = _words(options)
             if known or not _worth_another(rung, error):
                 raise _explained(options, error, known) from None
             refused.append(error)
@@ -121,6 +131,12 @@ def _worth_another(rung: ladder.Rung, error: OSError) -> bool:
     return not rung.options and error.errno in _UNKNOWN
 
 
+def _words(options: Options) -> str | None:
+    """What the kernel says of OPTIONS, if that isn't that it doesn't know this way to give them."""
+    words = diagnosis.kernels_words(options)
+    return None if words is None or _NOT_THIS_WAY.search(words) else words
+
+
 def _explained(options: Options, error: OSError, known: str | None) -> CantMount:
     """What a person is told of ERROR: what looking found, else the kernel's own words."""
     if known is None and error.errno != errno.EPERM:
@@ -145,9 +161,6 @@ def _no_rung(
     for error in tried:
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EBADF, errno.EOPNOTSUPP):
             return _explained(options, error, None)
-    words = diagnosis.kernels_words(options)
-    if words and "lowerdir+" not in words:
-        return CantMount(words, "", tried[0].errno)
     # A kernel that takes all options at once, or not at all.
     made = plan(options, links(), limits)
     reason = made.reason or os.strerror(tried[0].errno or 0)

@@ -74,8 +74,7 @@ class Context:
         directory = _opened(setting.path)
         try:
             self.set_directory(setting.name, directory)
-            # The kernel shows where it lies, whatever links lead there.
-            return os.readlink(b"/proc/self/fd/%d" % directory)
+            return _shown(directory, setting.path)
         finally:
             os.close(directory)
 
@@ -140,3 +139,11 @@ def _opened(path: bytes) -> int:
     except PermissionError:
         # To be walked through is enough for a layer; but not every kernel takes such a descriptor.
         return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _shown(directory: int, path: bytes) -> bytes:
+    """What mountinfo shows of DIRECTORY: where it lies, whatever links lead there by PATH."""
+    try:
+        return os.readlink(b"/proc/self/fd/%d" % directory)
+    except OSError:
+        return path  # there is no /proc
