@@ -132,9 +132,8 @@ def test_a_bundle_is_mounted_by_the_farm(farm: Farm, monkeypatch: pytest.MonkeyP
     """As a runtime will: what a container mounts does not outlive a boot."""
     given = options(farm)
     config = {"mounts": [{"type": "overlay", "options": ["ro", *given.split(",")]}]}
-    (farm.daemon.directory / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr(published, "known", lambda _: farm.known)
-    text = bundle.shortened(str(farm.daemon.directory))
+    text = bundle.shortened(json.dumps(config).encode())
     assert text is not None
     ro, index, lower = json.loads(text)["mounts"][0]["options"]
     assert (ro, index) == ("ro", "index=off")

@@ -15,11 +15,10 @@ host sees the changed file.
 import os
 import stat
 
-from ovl_linkd import published, shortening
 from ovl_linkd.errors import UserError
 from ovl_linkd.formats import json_text, oci
 from ovl_linkd.formats.json_text import OBJECT, STRING, Ambiguous, Value
-from ovl_linkd.formats.spelling import MOST_JSON, Edit, apply
+from ovl_linkd.formats.spelling import Edit, apply
 from ovl_linkd.formats.table import FORMATS
 from ovl_linkd.overlay import limits
 from ovl_linkd.overlay.options import Malformed
@@ -30,28 +29,22 @@ NAME = ".ovl-linkd"
 CONFIG = "config.json"
 
 
-def shortened(bundle: str, config: str | None = None) -> bytes | None:
-    """Return the config.json of the directory BUNDLE as it can be mounted; None if it can as it is.
+def shortened(text: bytes) -> bytes | None:
+    """Return the config.json TEXT as it can be mounted; None if it can as it is.
 
-    And None where it is missing, or no config.json: the runtime has its own words for that. CONFIG
-    is another file's name. Raises UserError where options are too long and can't be made to fit.
+    And None where it is no config.json: the runtime has its own words for that. Raises UserError
+    where options are too long and can't be made to fit.
     """
-    try:
-        with open(config or os.path.join(bundle, CONFIG), "rb") as file:
-            text = file.read(MOST_JSON + 1)
-    except OSError:
-        return None
     if not _is_too_long(text):
         return None
+    from ovl_linkd import published, shortening
+
     known = published.known(None)
     return shortening.rewritten(text, FORMATS["oci"], NEEDED, known.links, known).text
 
 
 def _is_too_long(text: bytes) -> bool:
     """Whether the config.json TEXT has an overlay that the runtime would not get mounted."""
-    # A quick look first: most bundles have no overlay, and pass in no time.
-    if b"overlay" not in text and b"\\u" not in text:
-        return False
     try:
         overlays = oci.overlays(json_text.read(text))
     except Ambiguous as error:

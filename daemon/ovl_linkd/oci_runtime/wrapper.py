@@ -16,6 +16,7 @@ from ovl_linkd.oci_runtime.arguments import BUNDLE, CONFIG, RUNTIME, Call
 
 VARIABLE = "OVL_LINKD_RUNTIME"
 _DEFAULT = "runc"
+_MOST = 16 << 20  # bytes of a config.json that are read (formats.spelling.MOST_JSON)
 _REFUSED = 1  # as runc ends where it refuses
 # As a shell has it.
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
@@ -43,17 +44,33 @@ def script() -> None:
 
 def _shortened(call: Call, runtime: str) -> list[str]:
     """Return the words of CALL, for a bundle that can be mounted. Raises UserError."""
-    from ovl_linkd.oci_runtime import bundle
-
     directory = call.value(BUNDLE) or "."
     config = call.value(CONFIG)
-    text = bundle.shortened(directory, config)
+    given = _with_overlays(config or os.path.join(directory, "config.json"))
+    if given is None:
+        return list(call.words)
+    from ovl_linkd.oci_runtime import bundle
+
+    text = bundle.shortened(given)
     if text is None:
         return list(call.words)
     if config is not None or os.path.basename(runtime).startswith("crun"):
         made = bundle.beside(directory, text)
         return call.with_value(CONFIG, os.path.join(made, bundle.CONFIG))
     return call.with_value(BUNDLE, bundle.beside(directory, bundle.relocated(text, directory)))
+
+
+def _with_overlays(path: str) -> bytes | None:
+    """Return what the file PATH says, if overlays may be in it: most bundles have none.
+
+    None as well where it can't be read; the runtime has its own words for that.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_MOST + 1)
+    except OSError:
+        return None
+    return text if b"overlay" in text or b"\\u" in text else None
 
 
 def _become(runtime: str, words: list[str]) -> int:
