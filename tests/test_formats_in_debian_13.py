@@ -1,0 +1,58 @@
+"""What `rewrite` makes for a mount(8) that takes 255 bytes a value, mounted by such a one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ovl_linkd.formats import fstab, mount_line
+from ovl_linkd.formats.judging import BY_VALUE
+from ovl_linkd.overlay.limits import of_this_kernel
+from ovl_linkd.overlay.shorten import Prefix
+from tests.intercept.world import World
+from tests.kernel.world import all_of, look
+from tests.userland import Userland
+
+pytestmark = pytest.mark.needs("root")
+
+
+@pytest.fixture
+def world(userland: Userland, scratch: Path) -> World:
+    made = World(scratch)
+    assert "fd-based-mount" in userland.run("mount", "--version").stdout
+    return made
+
+
+def links(world: World) -> list[Prefix]:
+    return [Prefix("l", os.fsencode(world.snapshots), os.fsencode(world.short))]
+
+
+def test_as_many_layers_of_fstab_as_are_printed_are_mounted(
+    world: World, userland: Userland
+) -> None:
+    """One more, by the shortest names that there are, fails: that line is not printed."""
+    ids, options = world.layers(20)
+    head, _, layers = options.rpartition(b"lowerdir=")
+    for count in range(20, 0, -1):
+        some = head + b"lowerdir=" + b":".join(layers.split(b":")[:count])
+        line = b"overlay %s overlay %s 0 0\n" % (os.fsencode(world.merged), some)
+        made = fstab.rewrite(line, links(world), of_this_kernel(), way=BY_VALUE)
+        if made.text:
+            break
+        refused = line.replace(os.fsencode(world.snapshots), os.fsencode(world.short))
+    assert 10 < count < 20
+    userland.path("/etc/fstab").write_bytes(refused)
+    userland.run("mount", world.merged, code=32)
+    userland.path("/etc/fstab").write_bytes(made.text)
+    userland.run("mount", world.merged)
+    assert look(os.fsencode(userland.path(world.merged))) == all_of(ids[:count])
+
+
+def test_a_mount_line_of_128_layers_is_told_to_use_mount_2(
+    world: World, userland: Userland
+) -> None:
+    ids, options = world.layers(128)
+    line = b"mount -t overlay overlay %s -o %s" % (os.fsencode(world.merged), options)
+    made = mount_line.rewrite(line, links(world), of_this_kernel(), way=BY_VALUE)
+    userland.run("sh", "-c", os.fsdecode(made.text))
+    assert look(os.fsencode(userland.path(world.merged))) == all_of(ids)
