@@ -15,7 +15,9 @@ from ovl_linkd.published import Published
 from tests.daemon.world import NOBODY, as_user
 
 LINK = Link("one", "/run/one", os.fsdecode(b"/t\xff\n"), True)
-WORD = Published((LINK,), "/run/sock", [["/etc/x", 1, 2, 3], ["/etc/y", None, None, None]])
+WORD = Published(
+    (LINK,), "/run/sock", [["/etc/x", 1, 2, 3], ["/etc/y", None, None, None]], "/f", True
+)
 
 
 @pytest.fixture

@@ -26,13 +26,14 @@ class Published(NamedTuple):
     """The part of the configuration that commands need.
 
     ``stamp`` is config_files.stamp() as it was when the configuration was read; ``farm`` the
-    farm's directory, None without one.
+    farm's directory, None without one, ``lasting`` whether nothing in it is ever removed.
     """
 
     links: tuple[Link, ...]
     control_socket: str
     stamp: list[config_files.Stamp]
     farm: str | None = None
+    lasting: bool = False
 
 
 def known(config_file: str | None) -> Published:
@@ -57,8 +58,10 @@ def known(config_file: str | None) -> Published:
 
 def of(config: "Config", stamp: list[config_files.Stamp]) -> Published:
     """The part of CONFIG that commands need; STAMP as of Published."""
-    farm = config.farm.path if config.farm else None
-    return Published(config.links, config.control_socket, stamp, farm)
+    if config.farm is None:
+        return Published(config.links, config.control_socket, stamp)
+    lasting = config.farm.guard == "append-only"
+    return Published(config.links, config.control_socket, stamp, config.farm.path, lasting)
 
 
 def read(path: str = PATH) -> Published | None:
@@ -107,6 +110,7 @@ def _encode(published: Published) -> str:
             "links": [link._asdict() for link in published.links],
             "control_socket": published.control_socket,
             "farm": published.farm,
+            "lasting": published.lasting,
             "stamp": published.stamp,
         }
     )
@@ -122,6 +126,7 @@ def _decode(text: str) -> Published | None:
             Link(link["name"], link["path"], link["target"], link["allow_unsafe_parent"])
             for link in value["links"]
         )
-        return Published(links, value["control_socket"], value["stamp"], value["farm"])
+        names = ("control_socket", "stamp", "farm", "lasting")
+        return Published(links, *(value[name] for name in names))
     except (KeyError, TypeError):
         return None

@@ -40,6 +40,19 @@ def test_a_link_is_preferred(world: World, mounter: Path) -> None:
     assert look(os.fsencode(world.merged)) == all_of(ids)
 
 
+def test_a_farm_that_no_cleaner_can_touch_is_preferred_to_a_link(
+    world: World, mounter: Path
+) -> None:
+    """The link may be gone between our look and the kernel's: then the caller's mount failed."""
+    ids, options = world.layers(128)
+    with world.with_a_farm("append-only") as farm:
+        done = world.run(mounter, "plainly", world.file(options), world.merged)
+        assert "by farm" in done.stderr
+        assert len(os.listdir(farm)) == 128
+    assert str(world.short) not in Path("/proc/self/mountinfo").read_text()
+    assert look(os.fsencode(world.merged)) == all_of(ids)
+
+
 def test_the_reason_says_what_the_farm_said(world: World, mounter: Path) -> None:
     _, options = world.layers(60)
     file = world.file(options.replace(b"/io.containerd", b"/no.containerd"))

@@ -59,10 +59,10 @@ class World:
         )
 
     @contextlib.contextmanager
-    def with_a_farm(self) -> Iterator[Path]:
-        """A daemon runs, and has a farm at the yielded path."""
+    def with_a_farm(self, guard: str = "none") -> Iterator[Path]:
+        """A daemon runs, and has a farm at the yielded path; nobody sets the flag of GUARD."""
         farm = self.place / "f"
-        self._farm = f"farm: {{path: {farm}}}"
+        self._farm = f"farm: {{path: {farm}, guard: {guard}}}"
         self._configure()
         with subprocess.Popen([COMMAND, "run", "--config", self.config]) as daemon:
             try:

@@ -24,11 +24,13 @@ class Names(NamedTuple):
     """The short names there are: ``links``, and how to ``lease`` one each for single layers.
 
     ``lease`` is None without a farm, whose directory is ``farm``; it may raise UserError.
+    ``lasting``: nobody can remove a name of the farm, a link is at the mercy of every cleaner.
     """
 
     links: Sequence[Prefix]
     farm: bytes = b""
     lease: Callable[[Sequence[bytes]], Sequence[Prefix]] | None = None
+    lasting: bool = False
 
 
 class Decision(NamedTuple):
@@ -83,18 +85,27 @@ class _Attempt:
         self.trouble = ""
 
     def plan(self, given: Options) -> Plan:
+        if self._names.lasting:
+            # Between this look and the kernel's no link can be relied on to be there.
+            lasting = self._by_farm(given, ())
+            if lasting and lasting.fits:
+                return lasting
         result = self._by_links(given)
-        if result.fits or self._names.lease is None or given.layers > self._limits.layers:
-            return result
+        return result if result.fits else self._by_farm(given, self._links) or result
+
+    def _by_farm(self, given: Options, links: Sequence[Prefix]) -> Plan | None:
+        """The plan by LINKS and the farm; None where there is none to be had."""
+        if self._names.lease is None or given.layers > self._limits.layers:
+            return None
         try:
-            leased = self._names.lease(layers_to_lease(given, self._links, self._names.farm))
+            leased = self._names.lease(layers_to_lease(given, links, self._names.farm))
         except UserError as error:
             self.trouble = f"; {error.what}"
-            return result
+            return None
         farm = [prefix for prefix in leased if self._sight.same(prefix.short, prefix.target)]
         if len(farm) < len(leased):
             self.elsewhere.append("the farm")
-        return plan(given, self._links, self._limits, NEEDED, farm=farm)
+        return plan(given, links, self._limits, NEEDED, farm=farm)
 
     def _by_links(self, given: Options) -> Plan:
         while True:

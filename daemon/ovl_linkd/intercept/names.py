@@ -39,4 +39,5 @@ def _names(known: published.Published) -> Names:
     ]
     if known.farm is None:
         return Names(links)
-    return Names(links, os.fsencode(known.farm), lambda paths: leasing.lease(paths, known))
+    farm = os.fsencode(known.farm)
+    return Names(links, farm, lambda paths: leasing.lease(paths, known), known.lasting)
