@@ -1,0 +1,39 @@
+"""A caller that does whatever it can think of: nothing dies, nobody hangs, no mount is wrong."""
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ovl_linkd import supervisors
+from tests.intercept.world import World, until
+from tests.kernel.world import joined, make_layers
+
+pytestmark = pytest.mark.needs("root", "cc")
+
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "3"))
+
+
+def test_a_caller_that_does_what_it_can(world: World, programs: Path) -> None:
+    layers = make_layers(range(160, 100, -1), os.fsencode(world.snapshots))
+    seed = int(os.environ.get("FUZZ_SEED", time.time()))
+    fuzzer = (programs / "fuzzer", str(seed), str(SECONDS), world.merged)
+    words = [*world.command(), *fuzzer, world.file(joined(layers))]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        until(lambda: len(supervisors.running()) == 1)
+        (ours,) = supervisors.running()
+        workers = Path(f"/proc/{ours.pid}/task/{ours.pid}/children")
+        first = workers.read_text().split()[:2]
+        assert process.stdout
+        while process.poll() is None:
+            assert workers.read_text().split()[:2] == first, f"a worker died; seed {seed}"
+            time.sleep(0.05)
+        said = process.stdout.read()
+    assert process.returncode == 0, f"{said}; seed {seed}"
+    calls, right = map(int, re.findall(r"\d+", said))
+    assert calls > 100
+    assert right > 10
+    print(f"{calls} calls, {right} of them right")
