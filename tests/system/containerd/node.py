@@ -87,16 +87,17 @@ class Node:
         for what in ("content", "snapshots"):
             assert len(self.call(what, "ls").splitlines()) == 1, what
 
-    def mounted(self, container: str) -> str:
-        """The line of mountinfo for the root of CONTAINER."""
-        point = ROOTFS.format(container)
-        lines = self.machine.run("cat", "/proc/1/mountinfo").stdout.splitlines()
-        (line,) = [line for line in lines if line.split()[4] == point]
-        return line
+    def lower(self, container: str, *, expand: bool = False) -> list[str]:
+        """The lower layers of CONTAINER's root as mountinfo names them, the uppermost first.
 
-    def lower(self, container: str) -> list[str]:
-        """The lower layers of CONTAINER's root as mountinfo names them, the uppermost first."""
-        return lower(self.mounted(container).split()[-1])
+        EXPAND: as it is told by `ovl-linkd rewrite`.
+        """
+        read = "ovl-linkd rewrite --as mountinfo --expand" if expand else "cat"
+        # 1 where paths are relative, which can't be told of.
+        said = self.machine.run("sh", "-c", f"{read} </proc/1/mountinfo", code=None).stdout
+        point = ROOTFS.format(container)
+        (line,) = [line for line in said.splitlines() if line.split()[4] == point]
+        return lower(line.split()[-1])
 
 
 def lower(options: str) -> list[str]:

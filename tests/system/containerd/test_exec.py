@@ -77,8 +77,11 @@ def test_under_exec_it_runs_them_unchanged(wrapped: Node) -> None:
         wrapped.start(layers, f"c{layers}")
         wanted = [f"{LAYERS_SHORT}/{number}/fs" for number in range(layers, 0, -1)]
         assert wrapped.lower(f"c{layers}") == wanted
+        wanted = [f"{STORE}/snapshots/{number}/fs" for number in range(layers, 0, -1)]
+        assert wrapped.lower(f"c{layers}", expand=True) == wanted
     said = wrapped.machine.run("ovl-linkd", "doctor", code=None).stdout
     assert "containerd 1.1.2 is started by ovl-linkd exec" in said
+    assert "rootfs" not in said, "none of them is taken for one that was cut"
 
 
 def test_what_was_started_before_can_still_mount(wrapped: Node) -> None:
