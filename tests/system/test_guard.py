@@ -1,14 +1,18 @@
 """The farm in a booted systemd, and the unit that makes its directory append-only."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.manuals import told
 from tests.system.machine import Machine, until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
+README = Path(__file__).parents[2] / "README.md"
 DROP_IN = "/etc/ovl-linkd/config.yaml.d/50-farm.yaml"
 GUARD = "ovl-linkd-guard.service"
 FARM = "/run/ctrdf"
@@ -74,3 +78,21 @@ def test_without_a_guard_in_the_configuration_the_unit_does_nothing(machine: Mac
     machine.boot()
     assert machine.show("ActiveState", GUARD) == "active"
     assert "nothing to guard" in machine.journal("-u", GUARD)
+
+
+def test_what_the_readme_tells_of_the_farm(running: Machine) -> None:
+    (text,) = re.findall("(?s)```yaml\n(farm:.*?)```", README.read_text())
+    running.write("/etc/ovl-linkd/config.yaml.d/farm.yaml", text)
+    store = f"/srv/{'a-store-of-long-names-' * 4}"
+    paths = [f"{store}/{number}" for number in range(100)]
+    running.run("mkdir", "-p", *paths)
+    layers = ":".join(paths)
+    said = {
+        line: running.run("sh", "-c", f"LAYERS={layers}; {line}").stdout
+        for line in told("The farm: a name for each layer")
+    }
+    (rewritten,) = (text for line, text in said.items() if line.startswith("ovl-linkd rewrite"))
+    assert rewritten.startswith(f"lowerdir={FARM}/1:{FARM}/2:")
+    (shown,) = (text for line, text in said.items() if line.startswith("ovl-linkd status"))
+    assert f"farm  ok  {FARM}  100 of 100,000 entries" in shown
+    assert running.show("ActiveState", GUARD) == "active"

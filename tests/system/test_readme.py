@@ -39,8 +39,8 @@ def test_its_minute_of_use_takes_no_longer(running: Machine) -> None:
 def test_what_the_manual_pages_say_to_type_to_a_service(running: Machine) -> None:
     """Of ovl-linkd(8) what is for systemd; its examples are run by test_docs.py."""
     for_systemd, *_examples = typed("ovl-linkd.8")
-    change, drop_in = typed("ovl-linkd.yaml.5")
-    for block in (for_systemd, change):
+    change, guard, drop_in = typed("ovl-linkd.yaml.5")
+    for block in (for_systemd, change, guard):
         running.run("sh", "-ec", block)
     outside = f"links: {{a: {{path: /srv/a, target: {TARGET}}}}}\n"
     running.write("/etc/ovl-linkd/config.yaml.d/a.yaml", outside)
