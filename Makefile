@@ -337,6 +337,8 @@ install:  ## put it on this machine; PREFIX=/usr/local DESTDIR=
 	for environment in "$$state"/env.*; do
 	    [[ $$environment == "$$kept" ]] || in_use "$${environment#"$$destdir"}" || rm -rf "$$environment"
 	done
+	# A configuration may be there before its program, by an uninstall or another machine.
+	[[ -n $$destdir || ! -d /etc/ovl-linkd ]] || "$$kept/bin/python" -I -m ovl_linkd tmpfiles --write || true
 	tell_systemd
 	echo "install: $$prefix/bin/ovl-linkd $$("$$kept/bin/python" -I -m ovl_linkd --version | cut -d' ' -f2)"
 	if [[ -n $$old && -d $$state/$$old ]]; then
@@ -407,15 +409,20 @@ uninstall:  ## take it off again; refused while something depends on it, unless 
 	# A directory that is append-only would be there for good, and nobody would know why.
 	[[ -n $$destdir ]] || "$$state/env/bin/ovl-linkd" guard --off >/dev/null || true
 	[[ -n '$(FORCE)' ]] || "$${ask[@]}" --remove-links
-	lines=$$destdir/etc/tmpfiles.d/ovl-linkd.conf
-	if [[ -f $$lines && $$(head -n 1 "$$lines") == '# Written by ovl-linkd tmpfiles'* ]]; then
-	    rm "$$lines"
-	fi
+	drop_ins=$$destdir/etc/systemd/system/ovl-linkd.service.d
+	for file in "$$destdir/etc/tmpfiles.d/ovl-linkd.conf" "$$drop_ins/ovl-linkd.conf"; do
+	    if [[ -f $$file && $$(head -n 1 "$$file") == '# Written by ovl-linkd '* ]]; then rm "$$file"; fi
+	done
+	rmdir --ignore-fail-on-non-empty "$$drop_ins" 2>/dev/null || true
 	run=$$destdir/run/ovl-linkd
 	if [[ -d $$run ]]; then
 	    find "$$run" -mindepth 1 -maxdepth 1 ! -name 'config.yaml*' -exec rm -rf {} +
 	    rmdir --ignore-fail-on-non-empty "$$run"
 	fi
+	# Made by the unit, and empty unless somebody else uses them.
+	for name in tmpfiles.d sysctl.d modprobe.d depmod.d modules-load.d binfmt.d sysusers.d extensions confexts; do
+	    rmdir "$$destdir/run/$$name" 2>/dev/null || true
+	done
 	while IFS= read -r path; do rm -f "$$destdir$$path"; done <"$$state/manifest"
 	directories=$$(LC_ALL=C sort -r "$$state/directories")
 	rm -rf "$$state"/env "$$state"/env.* "$$state/directories" "$$state/manifest"

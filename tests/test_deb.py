@@ -113,15 +113,16 @@ def test_its_scripts_are_shell_that_parses(content: Path) -> None:
         assert os.access(content / name, os.X_OK)
 
 
-def test_the_mark_in_tmpfiles_lines_is_the_one_that_is_looked_for(content: Path) -> None:
+def test_the_marks_of_what_it_writes_are_those_that_are_looked_for(content: Path) -> None:
     """Written by the program, taken away by a shell script: they have to mean the same line."""
-    from ovl_linkd.commands.tmpfiles import MARK, NAME
+    from ovl_linkd.commands import init_drop_in, tmpfiles
 
     for script in ((content / "DEBIAN/postrm").read_text(), (TOP / "Makefile").read_text()):
-        found = re.search(r"'\^?(# Written by [^'*]*)'", script)
-        assert found
-        assert MARK.startswith(found[1])
-        assert f"/etc/tmpfiles.d/{NAME}" in script
+        found = re.findall(r"'\^?(# Written by [^'*]*)'", script)
+        for mark in (tmpfiles.MARK, init_drop_in.MARK):
+            assert any(mark.startswith(each) for each in found)
+        assert f"/etc/tmpfiles.d/{tmpfiles.NAME}" in script
+        assert f"{init_drop_in.DIRECTORY}/ovl-linkd.service.d" in script
 
 
 def test_checksums_cover_every_file(content: Path) -> None:

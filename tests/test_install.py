@@ -259,8 +259,14 @@ def test_uninstalling_leaves_what_was_there_before(before: Path, installed: Path
 def test_uninstalling_takes_along_what_the_service_wrote(before: Path, installed: Path) -> None:
     lines = installed / "etc/tmpfiles.d/ovl-linkd.conf"
     lines.write_text("# Written by ovl-linkd tmpfiles --write; remove this line …\n")
+    drop_in = installed / "etc/systemd/system/ovl-linkd.service.d/ovl-linkd.conf"
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("# Written by ovl-linkd init; remove this line to keep your changes.\n")
+    for name in ("tmpfiles.d", "extensions"):
+        (installed / "run" / name).mkdir(parents=True)
     run = installed / "run/ovl-linkd"
-    run.mkdir(parents=True)
+    run.mkdir()
+    (run / "config.yaml.d").mkdir()
     (run / "published.json").write_text("{}")
     (run / "metrics.prom").write_text("# EOF\n")
     right, other = installed / "run/mine", installed / "run/ctrdl"
@@ -268,7 +274,8 @@ def test_uninstalling_takes_along_what_the_service_wrote(before: Path, installed
     other.symlink_to("/somewhere/else")
     assert make("uninstall", installed).returncode == 0
     theirs = tree(before).keys() - {"etc/tmpfiles.d/ovl-linkd.conf"}
-    assert tree(installed).keys() - theirs == {"run", "run/ctrdl"}
+    left = {"run", "run/ctrdl", "run/ovl-linkd", "run/ovl-linkd/config.yaml.d"}
+    assert tree(installed).keys() - theirs == left | {"etc/systemd", "etc/systemd/system"}
 
 
 @pytest.mark.parametrize("prefix", ["relative", "/opt/with space", "/opt/$(id)", "/opt/../x", "/"])

@@ -13,7 +13,7 @@ from ovl_linkd.commands.tmpfiles import lines
 from ovl_linkd.config import load
 
 SYSTEMD = Path(__file__).parents[1] / "systemd"
-SERVICES = ("ovl-linkd.service", "ovl-linkd-links.service", "ovl-linkd-guard.service")
+SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))
 MOST_EXPOSURE = "10"  # tenths
 
 pytestmark = pytest.mark.needs("systemd-analyze")
@@ -63,9 +63,23 @@ def test_what_is_left_out_of_the_sandbox_has_a_reason(units: Path) -> None:
 
 def test_the_program_is_named_by_one_path() -> None:
     """`make install` puts another prefix in its place."""
+    others = ("systemd-tmpfiles", "/usr/bin/mkdir")
     for unit in SYSTEMD.glob("*.service"):
         for command in re.findall(r"^Exec\w+=[-+]*(.*)$", unit.read_text(), re.MULTILINE):
-            assert command.split()[0] in ("/usr/bin/ovl-linkd", "systemd-tmpfiles")
+            assert command.split()[0] in ("/usr/bin/ovl-linkd", *others)
+
+
+def test_what_is_made_only_to_be_read_only_is_taken_away_with_the_rest() -> None:
+    text = (SYSTEMD / "ovl-linkd.service").read_text().replace("\\\n", "")
+    made = re.search(r"^ExecStartPre=\S*mkdir -p (.*)$", text, re.MULTILINE)
+    assert made
+    places = made[1].split()
+    read_only = " ".join(re.findall(r"^ReadOnlyPaths=(.*)$", text, re.MULTILINE)).split()
+    assert {f"-{place}" for place in places} <= set(read_only)
+    for script in (SYSTEMD / "debian/postrm", SYSTEMD.parent / "Makefile"):
+        names = re.search(r"for name in (.*\bsysctl\.d\b.*); do", script.read_text())
+        assert names
+        assert [f"/run/{name}" for name in names[1].split()] == places
 
 
 def test_the_packaged_lines_are_those_of_the_packaged_configuration() -> None:

@@ -391,6 +391,15 @@ def test_a_stale_socket_is_replaced(configured: Daemon) -> None:
     assert configured.link("one")["state"] == "ok"
 
 
+def test_a_stale_socket_is_replaced_even_if_nobody_remembers_making_it(configured: Daemon) -> None:
+    """A cleaner of plain files took what lay beside it."""
+    configured.start()
+    configured.kill()
+    os.unlink(f"{configured.socket}.lock")
+    configured.start()
+    assert configured.link("one")["state"] == "ok"
+
+
 def test_two_daemons_don_t_fight_over_one_socket(configured: Daemon) -> None:
     configured.start()
     second = command("run", "--config", configured.config)

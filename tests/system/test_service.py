@@ -69,6 +69,8 @@ def test_a_killed_daemon_comes_back_and_mends_what_it_missed(running: Machine) -
     until(lambda: restored(running))
     assert running.show("MainPID") not in (pid, "0")
     assert running.show("NRestarts") == "1"
+    until(lambda: running.show("ActiveState") == "active")
+    running.run("ovl-linkd", "reload")  # by a socket in the place of the one that was left there
 
 
 def test_a_daemon_that_is_killed_over_and_over_is_never_given_up(machine: Machine) -> None:

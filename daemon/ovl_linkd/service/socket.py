@@ -20,6 +20,7 @@ MOST_CONNECTIONS = 256  # in all
 MOST_UNTRUSTED = 192  # of users other than root and our own: they can't keep those out,
 MOST_OF_ONE_USER = 32  # nor one of them the others
 _BACKLOG = 64
+_LONGEST = 100  # bytes: three numbers
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
 
 
@@ -40,6 +41,7 @@ class Connection(NamedTuple):
 
 
 Attach = Callable[[socket.socket, Peer], Connection]
+Identity = tuple[int, int]  # of a file: device and inode
 
 
 class ControlSocket:
@@ -49,7 +51,8 @@ class ControlSocket:
         self.path = path
         self._attach = attach
         self._socket: socket.socket | None = None
-        self._identity: tuple[int, int] | None = None
+        self._identity: Identity | None = None
+        self._claim = _Claim(path)
         self._passed = False
         self._clients: Counter[int] = Counter()
         self._connections: set[Connection] = set()
@@ -57,34 +60,33 @@ class ControlSocket:
     def open(self, passed: socket.socket | None = None) -> None:
         """Take over PASSED, which listens at the path; or bind, replacing a stale socket.
 
-        Raises UserError if a daemon listens there; FileExistsError if something that is no socket
-        is there, and other OSErrors if the directory can't be written. Call serve() to accept.
+        Raises UserError if a daemon listens there; FileExistsError if something that we did not
+        make is there, and other OSErrors if the directory can't be written. Call serve() to accept.
         """
-        self._passed = passed is not None and _answers(self.path)
+        try:
+            os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
+            self._claim.take()
+        except OSError:
+            if not passed:
+                raise  # where there is no room to make one, one that is passed will do
+        there = _identity(self.path)
+        self._passed = passed is not None and there not in (None, self._claim.made)
         if passed and self._passed:
             passed.setblocking(False)
-            self._socket, self._identity = passed, _identity(self.path)
+            self._socket, self._identity = passed, there
             return
         if passed:
             passed.close()  # what lies at the path now, if anything, is not this socket
-        directory = os.path.dirname(self.path)
-        os.makedirs(directory, 0o755, exist_ok=True)
-        # A file of our own: a directory may be locked by whoever may read it (flock(2)).
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.open(f"{self.path}.lock", flags, 0o600)
+        _clear(self.path, self._claim.made)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once, one finds the other
-            _clear(self.path)
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            try:
-                listener.bind(self.path)
-                os.chmod(self.path, 0o666)
-                listener.listen(_BACKLOG)
-            except OSError:
-                listener.close()
-                raise  # what was bound refuses all, and is cleared away by the next attempt
-        finally:
-            os.close(lock)
+            listener.bind(self.path)
+            self._claim.record(_identity(self.path))
+            os.chmod(self.path, 0o666)
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            raise  # what was bound refuses all, and is cleared away by the next attempt
         self._socket = listener
         self._identity = _identity(self.path)
 
@@ -109,6 +111,7 @@ class ControlSocket:
         if self._socket and not self._passed and _identity(self.path) == self._identity:
             os.unlink(self.path)
         self._stop()
+        self._claim.give_up()
         for connection in self._connections:
             connection.close()
 
@@ -158,43 +161,92 @@ class ControlSocket:
             del self._clients[uid]
 
 
-def _answers(path: str) -> bool:
-    """Whether somebody listens at PATH."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+class _Claim:
+    """The file beside the socket at ``path`` that is locked for as long as a daemon serves it.
+
+    It says who does, and which socket that daemon made: the next one knows it for stale. To connect
+    and see would do as well, but in the sandbox nobody may connect to anything.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file: int | None = None
+        self.made: Identity | None = None
+
+    def take(self) -> None:
+        """Learn which socket was made by whoever had this last.
+
+        Raises UserError if another daemon has it; OSError.
+        """
+        if self._file is not None:
+            return
+        # A file of our own: a directory may be locked by whoever may read it (flock(2)).
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.open(f"{self._path}.lock", flags, 0o600)
         try:
-            probe.connect(path)
+            pid, *made = _numbers(file) or [0]
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
+            os.close(file)
+            raise _taken(self._path, pid) from None
         except OSError:
-            return False
-    return True
+            os.close(file)
+            raise
+        self._file = file
+        self.record((made[0], made[1]) if len(made) == 2 else None)
+
+    def record(self, made: Identity | None) -> None:
+        """Write down that we serve, and which socket of ours is at the path. Raises OSError."""
+        self.made = made
+        if self._file is not None:
+            text = " ".join(str(number) for number in (os.getpid(), *(made or ())))
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{text}\n".encode(), 0)
+
+    def give_up(self) -> None:
+        """Let the next one have it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
-def _clear(path: str) -> None:
-    """Remove the socket at PATH if it is stale; UserError if PATH is taken."""
+def _numbers(file: int) -> list[int]:
+    return [int(word) for word in os.pread(file, _LONGEST, 0).split() if word.isdigit()]
+
+
+def _clear(path: str, made_by_us: Identity | None) -> None:
+    """Remove the socket at PATH if it is ours and stale; UserError if PATH is taken."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(errno.EEXIST, "not a socket, and left alone", path)
+    if _identity(path) == made_by_us:
+        os.unlink(path)
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
             return
+        except PermissionError:  # the sandbox
+            text = "a socket that ovl-linkd did not make, and left alone"
+            raise FileExistsError(errno.EEXIST, text, path) from None
         except BlockingIOError:
-            pid = "unknown"  # its backlog is full: somebody listens
-        else:
-            pid = str(Peer(probe).pid)
-    raise UserError(
+            raise _taken(path) from None  # its backlog is full: somebody listens
+        raise _taken(path, Peer(probe).pid)
+
+
+def _taken(path: str, pid: int | str = "unknown") -> UserError:
+    return UserError(
         f"a daemon is already running with this control socket (pid {pid}): {path}",
         "ovl-linkd status; or stop that one first",
     )
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _identity(path: str) -> Identity | None:
     try:
         status = os.lstat(path)
     except OSError:
