@@ -29,13 +29,20 @@ class Machine:
     """One container. What is put below ``root`` is there at the boot.
 
     ``installed`` is a tree that lies over the root of ``system``, the host by default; ``place`` an
-    empty directory on a tmpfs. ``options`` are more of them for systemd-nspawn.
+    empty directory on a tmpfs. It has the host's network, or none. ``options`` are more of them for
+    systemd-nspawn.
     """
 
     def __init__(
-        self, installed: Path, place: Path, *options: str, system: Path = Path("/")
+        self,
+        installed: Path,
+        place: Path,
+        *options: str,
+        system: Path = Path("/"),
+        network: bool = False,
     ) -> None:
         self._place = place
+        self._network = network
         self._options = options
         self.root = place / "root"
         self._cgroup = _own_cgroup() / f"ovl-linkd-test-{os.getpid()}"
@@ -82,9 +89,10 @@ class Machine:
         address = self._place / "notify"
         command = [
             *("setsid", "systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot"),
-            *("--register=no", "--keep-unit", "--private-network", "--console=pipe"),
+            *("--register=no", "--keep-unit", "--console=pipe"),
             *("--notify-ready=yes", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
             f"--bind-ro={TOP}:{CHECKOUT}",
+            *(() if self._network else ("--private-network",)),
             *self._options,
             *(f"--machine=test-{os.getpid()}", "systemd.unit=multi-user.target"),
         ]

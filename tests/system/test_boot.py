@@ -122,6 +122,9 @@ def test_a_link_outside_run_takes_the_drop_in_that_the_log_names(running: Machin
         f"/etc/systemd/system/{SERVICE}.d/opt.conf",
         "[Unit]\nRequiresMountsFor=/opt\n[Service]\nReadWritePaths=/opt\n",
     )
+    examined = running.run("ovl-linkd", "doctor", code=1).stdout
+    assert "to do: ovl-linkd repair out\n" in examined, "the daemon runs, and knows why"
+    assert "Read-only file system" in running.run("ovl-linkd", "repair", "out", code=1).stdout
     running.systemctl("daemon-reload")
     running.systemctl("restart", "ovl-linkd")
     assert running.show("StatusText") == "2 links ok"

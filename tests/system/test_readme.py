@@ -1,11 +1,23 @@
 """The README's commands, in the order in which it tells them, and those of a manual page."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.manuals import told, typed
 from tests.system.machine import CHECKOUT, LINK, TARGET, Machine
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
+
+DROP_IN = "/etc/ovl-linkd/config.yaml.d/50-more.yaml"
+LINES = "/etc/tmpfiles.d/ovl-linkd.conf"
+# How this machine reaches the registry that `make install` needs.
+REGISTRY = [
+    f"{key}={value}"
+    for key, value in os.environ.items()
+    if key.startswith("PIP_") or key.lower().endswith("_proxy")
+]
 
 
 def test_its_minute_of_use_takes_no_longer(running: Machine) -> None:
@@ -47,24 +59,32 @@ def test_what_the_manual_pages_say_to_type_to_a_service(running: Machine) -> Non
     assert "ReadWritePaths=-/srv" in running.run("sh", "-ec", drop_in).stdout
 
 
-def test_what_it_tells_an_administrator_works_as_it_stands(machine: Machine) -> None:
-    """Installing takes a network, and was done from outside; all else is done in the machine."""
-    machine.boot()
-    machine.systemctl("disable", "--now", "ovl-linkd")
+def test_what_it_tells_an_administrator_works_as_it_stands(scratch: Path) -> None:
+    """From the checkout to a service that runs, on a machine that has never heard of it."""
+    for name in ("nothing", "place"):
+        (scratch / name).mkdir()
+    machine = Machine(scratch / "nothing", scratch / "place", network=True)
     machine.write("/etc/systemd/system/containerd.service", "[Service]\nExecStart=true\n")
-    first, *lines = [*told("Install"), *told("Operate")]
-    assert first == "make install"
+    machine.write(DROP_IN, "links: {old: {path: /run/old, target: /srv}}\n")
+    machine.boot()
     said = {}
-    for line in lines:
-        # doctor ends with 1 where something is to be mended, on whatever machine this is.
-        code = None if line == "ovl-linkd doctor" else 0
-        said[line] = machine.run("sh", "-c", line, code=code).stdout
+    try:
+        for line in [*told("Install"), *told("Operate")]:
+            # doctor ends with 1 where something is to be mended, on whatever machine this is.
+            code = None if line == "ovl-linkd doctor" else 0
+            words = ("env", *REGISTRY, "sh", "-c", f"cd {CHECKOUT} && {line}")
+            said[line] = machine.run(*words, code=code, timeout=120).stdout
 
-    assert machine.link() == TARGET
-    assert "2 links" in said["systemctl status ovl-linkd"]
-    assert LINK in said["journalctl -x -u ovl-linkd"]
-    assert "# TYPE ovl_linkd_links gauge" in said["cat /run/ovl-linkd/metrics.prom"]
-    assert "mounts\n" in said["ovl-linkd doctor"]
+        assert machine.link() == TARGET
+        assert f"wrote {LINES}" in said["make install"], "a configuration was there before"
+        assert f"wrote {LINES}" in said["ovl-linkd init"]
+        assert f"L {LINK} " in machine.path(LINES).read_text()
+        assert 'Status: "1 link ok, 2 dangling"' in said["systemctl status ovl-linkd"]
+        assert LINK in said["journalctl -x -u ovl-linkd"]
+        assert "# TYPE ovl_linkd_links gauge" in said["cat /run/ovl-linkd/metrics.prom"]
+        assert "mounts\n" in said["ovl-linkd doctor"]
+    finally:
+        machine.scrap()
 
 
 def test_what_it_tells_of_the_message_id_is_true(running: Machine) -> None:

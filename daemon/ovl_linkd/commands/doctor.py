@@ -39,6 +39,7 @@ def run(options: "Namespace") -> int:
 
 def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
     """(concern, its findings), in the order in which they are shown."""
+    from ovl_linkd import client
     from ovl_linkd.doctor import (
         below_exec,
         cleaners,
@@ -58,10 +59,13 @@ def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
     def containerds() -> "list[machine.Containerd]":
         return [machine.read(), *machine.others()]
 
+    def runs() -> bool:
+        return any(map(client.listens, others[:1]))  # the control socket's path
+
     concerns: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("kernel", kernel.findings),
         ("mount(8)", mount_program.findings),
-        ("links", lambda: faulty or kept.findings(links)),
+        ("links", lambda: faulty or kept.findings(links, runs())),
         ("cleaners", lambda: cleaners.findings(links)),
         ("containerd", lambda: containerd.findings(links, containerds())),
         ("units", lambda: units.findings(links, others, containerds())),

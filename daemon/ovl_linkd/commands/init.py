@@ -1,5 +1,6 @@
-"""Without an option, writes the configuration to /etc/ovl-linkd/config.yaml, or to --config FILE;
-what is there is never overwritten.
+"""Without an option, writes the configuration to /etc/ovl-linkd/config.yaml, and the lines by which
+systemd-tmpfiles makes its links at a boot (see tmpfiles); or the configuration alone to --config
+FILE. What is there is never overwritten.
 
 --drop-in UNIT prints what makes UNIT wait for the links it mounts through; for ovl-linkd.service,
 what lets it write where links lie outside /run. --containerd prints what goes into containerd's
@@ -71,12 +72,16 @@ def _configuration(options: "Namespace", its: "Containerd") -> int:
     file = os.path.abspath(options.config or FILE)
     _create(file, configuration)
     print(f"{file} written")
+    from ovl_linkd.commands import tmpfiles
     from ovl_linkd.config import ConfigError, load
 
     try:
         load(file)
     except ConfigError as error:
         raise UserError(f"it can't be used yet:\n{error}", f"edit {file}") from None
+    if not options.config and (done := tmpfiles.write()):
+        # What boots next has the links, even if the service is enabled only then.
+        print(done)
     print("to do: systemctl enable --now ovl-linkd, or systemctl reload ovl-linkd if it runs")
     return 0
 

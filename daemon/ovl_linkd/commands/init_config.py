@@ -32,8 +32,9 @@ _TAIL = """\
 # Where the daemon listens. At most 107 bytes.
 #control-socket: /run/ovl-linkd/control.sock
 
-# Counters for node_exporter: link this file into its textfile directory, or name a path there.
-#metrics-file: /run/ovl-linkd/metrics.prom
+# Counters for node_exporter, none without this: link the file into its textfile directory, or name
+# a path there if only root may write it.
+metrics-file: /run/ovl-linkd/metrics.prom
 """
 
 

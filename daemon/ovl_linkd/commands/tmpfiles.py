@@ -1,6 +1,6 @@
 """Lines of tmpfiles.d(5) for every link: systemd-tmpfiles then makes it before anything mounts, and
 never takes it for old; nor what lies in the farm. The service runs this with --write when it has
-started or reloaded.
+started or reloaded; before its first start `ovl-linkd init` and the installation have done it.
 
 The file is also what a boot starts from when it meets a configuration that is broken.
 Exit codes: 0 done, 1 the configuration is faulty or the file can't be written.
@@ -48,15 +48,22 @@ def run(options: Namespace) -> int:
         known = published.known(options.config)
         print(lines(known.links, known.farm), end="")
         return 0
+    if done := write():
+        print(done)
+    return 0
+
+
+def write() -> str | None:
+    """Have NAME in DIRECTORY say what the standard configuration does; what was done, None if
+    nothing had to be. Raises UserError.
+    """
     text = lines(*_lasting())
     path = f"{DIRECTORY}/{NAME}"
     try:
-        if done := _write(text, path):
-            print(done)
+        return _write(text, path)
     except OSError as error:
         hint = "the links are kept, but at the next boot made only when the daemon starts"
         raise UserError(f"{error.strerror}: {error.filename or path}", hint) from None
-    return 0
 
 
 def _lasting() -> tuple[tuple[Link, ...], str | None]:

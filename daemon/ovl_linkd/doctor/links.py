@@ -9,14 +9,14 @@ from ovl_linkd.links.link import Link, observe
 from ovl_linkd.overlay.limits import capacity, of_this_kernel
 
 
-def findings(links: Sequence[Link]) -> list[Finding]:
-    """A finding for each link."""
+def findings(links: Sequence[Link], kept: bool) -> list[Finding]:
+    """A finding for each link. KEPT: whether a daemon runs, which knows why it did not make one."""
     if not links:
         return [Finding(MAYBE, "no link is configured", "", "ovl-linkd init --print")]
-    return [_of(link) for link in links]
+    return [_of(link, kept) for link in links]
 
 
-def _of(link: Link) -> Finding:
+def _of(link: Link, kept: bool) -> Finding:
     seen = observe(link)
     limits = of_this_kernel()
     plain = capacity(os.fsencode(link.target), limits)
@@ -32,7 +32,8 @@ def _of(link: Link) -> Finding:
         return Finding(
             MAYBE, what, "right only as long as its owner has not run", seen.remedy or ""
         )
-    mend = seen.remedy or f"ovl-linkd repair {shlex.quote(link.name)}"
+    repair = f"ovl-linkd repair {shlex.quote(link.name)}"
+    mend = seen.remedy or repair
     if seen.state == "missing":
-        mend = "systemctl enable --now ovl-linkd"
+        mend = repair if kept else "systemctl enable --now ovl-linkd"
     return Finding(WRONG, what, "what mounts through it fails", mend)
