@@ -7,6 +7,7 @@ Exit codes: 0 all of it is so, 1 something isn't, 2 it can't be tried here.
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,10 +20,11 @@ from tests.bench.systems import systems
 from tests.endurance.cleaners import cleaners
 from tests.endurance.crew import working
 from tests.endurance.report import cleaned, judged
-from tests.endurance.ways import LAYERS, WAYS, ways
+from tests.endurance.ways import LAYERS, PROGRAM, WAYS, ways
 
 LINK = Path("/run/short/ctrdl")
 FARM = Path("/run/farm")
+CONFIG = Path("/run/ovl-linkd/config.yaml")
 GROWTH = 1.5  # MiB that an allocator may keep for itself
 
 
@@ -57,6 +59,9 @@ def _soak(seconds: float) -> Iterator[str]:
     place = world.fresh("soak")
     _configure(os.fsdecode(store.root))
     with store.made(WAYS), systems() as (system, *_), world.daemon() as (daemon, _):
+        subprocess.run(
+            [PROGRAM, "guard", "--config", CONFIG], stdout=subprocess.DEVNULL, check=True
+        )
         mounts = ways(store, LINK, place, system)
         removing = cleaners(LINK, FARM, place)
         jobs = {way.name: way.job for way in mounts} | removing
@@ -82,10 +87,9 @@ def _soak(seconds: float) -> Iterator[str]:
 
 
 def _configure(target: str) -> None:
-    directory = Path("/run/ovl-linkd")
-    directory.mkdir()
+    CONFIG.parent.mkdir()
     link = f"links:\n  ctrdl:\n    path: {LINK}\n    target: {target}\n"
-    (directory / "config.yaml").write_text(f"{link}farm:\n  path: {FARM}\n")
+    CONFIG.write_text(f"{link}farm:\n  path: {FARM}\n  guard: append-only\n")
 
 
 def _sizes(daemon: world.Process) -> Sizes:

@@ -15,19 +15,23 @@ _PATIENCE = 10.0  # seconds that a link may be away before that is a failure
 
 
 def cleaners(link: Path, farm: Path, place: Path) -> dict[str, Job]:
-    """By name, what removes LINK, or an entry of FARM, once.
+    """By name, what removes LINK once, or can't remove an entry of FARM, which is guarded.
 
     Only of rm can it be told how long LINK was away; the others take 0 seconds.
     """
     rules = {
         "clean": f"d {link.parent} - - - am:10d\n",
         "remove": f"r {link}\n",
+        "farm": f"R {farm}\n",
     }
     for name, text in rules.items():
         (place / f"{name}.conf").write_text(text)
     return {
         "rm": lambda: _rm(link),
         "rm in the farm": lambda: _rm_any(farm),
+        "systemd-tmpfiles --remove of the farm": lambda: _run(
+            *("systemd-tmpfiles", "--remove", place / "farm.conf"), fails=True
+        ),
         "systemd-tmpfiles --clean": lambda: _aged(
             link, "systemd-tmpfiles", "--clean", place / "clean.conf"
         ),
@@ -53,10 +57,14 @@ def _rm(link: Path) -> float:
 
 
 def _rm_any(farm: Path) -> float:
+    """Try to remove an entry of a guarded farm."""
     time.sleep(PAUSE)
     for entry in random.sample(sorted(farm.glob("*")), 1):
-        with suppress(FileNotFoundError):
+        try:
             os.unlink(entry)
+        except PermissionError:
+            continue
+        raise Failed("it could be removed")
     return 0.0
 
 
@@ -66,9 +74,9 @@ def _aged(link: Path, *command: str | Path) -> float:
     return _run(*command)
 
 
-def _run(*command: str | Path) -> float:
+def _run(*command: str | Path, fails: bool = False) -> float:
     time.sleep(10 * PAUSE)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+    if bool(done.returncode) != fails:
         raise Failed(f"{command[0]}: {done.stderr.strip()}")
     return 0.0

@@ -13,7 +13,7 @@ def judged(name: str, may_fail: bool, record: Record) -> Iterator[str]:
     failed, tries = record.failures.total(), record.tries
     spent = f"{statistics.median(record.seconds) * 1000:.2f} ms" if record.seconds else "never"
     share = 100 * failed / tries if tries else 0
-    print(f"{name}: {tries:,} mounts, {failed:,} failed ({share:.3f} %), median {spent}")
+    print(f"{name}: {tries:,} times, {failed:,} failed ({share:.3f} %), median {spent}")
     for said, count in record.failures.most_common():
         print(f"  {count:,} times: {said}")
     if failed and not may_fail:

@@ -23,8 +23,9 @@ from tests.endurance.crew import Failed, Job
 
 LAYERS = 128
 WAYS = 6
+BELOW = 20  # mounts of each program below exec
 _LIMITS = of_this_kernel()
-_PROGRAM = Path(sys.executable).with_name("ovl-linkd")
+PROGRAM = Path(sys.executable).with_name("ovl-linkd")
 
 
 class Way(NamedTuple):
@@ -48,9 +49,9 @@ def ways(store: Store, link: Path, place: Path, system: System) -> list[Way]:
         Way("link", True, _job(lambda point: _mount(point, short), place / "link")),
         Way("ovl-linkd-runc", True, _timed(lambda: bundle.run(place / "bundle", LAYERS))),
         Way("rewrite", True, _job(lambda point: _by_rewrite(given[2], point), place / "rewrite")),
-        Way("farm", True, _job(lambda point: _by_farm(given[3], point), place / "farm")),
+        Way("guarded farm", False, _job(lambda point: _by_farm(given[3], point), place / "farm")),
         Way("mount.overlay", False, _by_helper(system, given[4], place / "helper")),
-        Way("exec", True, lambda: _below_exec(given[5], place / "exec")),
+        Way(f"exec, {BELOW} mounts each", False, lambda: _below_exec(given[5], place / "exec")),
     ]
 
 
@@ -89,7 +90,7 @@ def _mount(point: str, options: bytes) -> None:
 
 
 def _by_rewrite(options: bytes, point: str) -> None:
-    command = [str(_PROGRAM), "rewrite", os.fsdecode(options)]
+    command = [str(PROGRAM), "rewrite", os.fsdecode(options)]
     done = subprocess.run(command, env=world.environment(), capture_output=True, check=False)
     if done.returncode:
         said = os.fsdecode(done.stderr).splitlines()
@@ -119,8 +120,8 @@ def _by_helper(system: System, options: bytes, point: Path) -> Job:
 def _below_exec(options: bytes, point: Path) -> float:
     """A program that lives for some mounts, which looks at them itself; the seconds of one."""
     point.mkdir(exist_ok=True)
-    below = [sys.executable, "-m", "tests.endurance.below", "20", str(LAYERS), str(point)]
-    command = [str(_PROGRAM), "exec", "--", *below]
+    below = [sys.executable, "-m", "tests.endurance.below", str(BELOW), str(LAYERS), str(point)]
+    command = [str(PROGRAM), "exec", "--", *below]
     done = subprocess.run(command, input=options, capture_output=True, check=False)
     if done.returncode:
         raise Failed(os.fsdecode(done.stderr).strip().rpartition("\n")[2] or f"{done.returncode}")
