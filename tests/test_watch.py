@@ -166,6 +166,29 @@ def test_a_mount_over_a_directory_on_the_way(watch: Watch, top: Path) -> None:
     assert _events(watch) == {"link"}
 
 
+def test_a_file_system_in_the_place_of_another_with_the_same_numbers(
+    watch: Watch, top: Path
+) -> None:
+    """A tmpfs that is taken off leaves its device number to the next one, and root is inode 1.
+
+    One path saw the change, by a directory that was missing, and put a new watch on the one that
+    both shared; by the other path nobody was told: the event was for a watch that was known no
+    more. Most of the time the kernel gives the same number again at once.
+    """
+    a = top / "a"
+    for _ in range(10):
+        mount("t", a, "tmpfs", 0, "mode=0755")
+        (a / "b").mkdir()
+        watch.follow([(f"{a}/b/link", "deep", False), (f"{a}/link", "shallow", False)])
+        _mounts(watch)
+        _events(watch)
+        umount(a)
+        mount("t", a, "tmpfs", 0, "mode=0755")
+        assert (_mounts(watch) or set()) | _events(watch) == {"deep", "shallow"}
+        watch.follow([])
+        umount(a)
+
+
 def test_a_mount_over_the_target_itself(watch: Watch, top: Path) -> None:
     _follow(watch, top)
     _mounts(watch)

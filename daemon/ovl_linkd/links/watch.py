@@ -79,6 +79,7 @@ class Watch:
         self._trails: dict[tuple[str, str], _Trail] = {}
         self._directories: dict[str, _Directory] = {}
         self._by_wd: dict[int, list[_Directory]] = {}
+        self._astray: dict[_Trail, None] = {}  # whose directory is another one, seen by another
         self.unwatched: dict[str, OSError] = {}
         self.overflows = 0
 
@@ -174,18 +175,28 @@ class Watch:
         return self._again(self._trails.values(), {})
 
     def _again(self, stale: Iterable[_Trail], tags: dict[str, None]) -> list[str]:
-        self._walk(stale)
-        tags.update((trail.tag, None) for trail in stale)
+        tags.update((trail.tag, None) for trail in self._walk(stale))
         return list(tags)
 
-    def _walk(self, trails: Iterable[_Trail]) -> None:
-        """Put watches along TRAILS. What many of them share is watched and looked at once."""
+    def _walk(self, trails: Iterable[_Trail]) -> Iterable[_Trail]:
+        """Put watches along TRAILS. What many of them share is watched and looked at once.
+
+        Returns TRAILS, and those that met one of them in a directory which turned out to be
+        another one: the events of the old one come too late to be understood.
+        """
         statuses: dict[str, os.stat_result] = {}
         watched: dict[str, _Directory | None] = {}
-        for trail in trails:
-            before = trail.steps
-            self._walk_one(trail, statuses, watched)
-            self._drop(trail, before)
+        walked: dict[_Trail, None] = {}
+        pending = list(trails)
+        while pending:
+            for trail in pending:
+                walked[trail] = None
+                before = trail.steps
+                self._walk_one(trail, statuses, watched)
+                self._drop(trail, before)
+            pending = [trail for trail in self._astray if trail not in walked]
+            self._astray.clear()
+        return walked
 
     def _walk_one(
         self,
@@ -225,6 +236,8 @@ class Watch:
             directory = self._directories[path] = _Directory(path)
         directory.identity = identity
         if directory.wd != wd:
+            for trails in directory.names.values():
+                self._astray.update(trails)
             self._unwatch(directory)
             directory.wd = wd
             # One inode may be met under several paths (bind mounts), and has one watch.
