@@ -153,6 +153,15 @@ def test_single_paths_over_255_bytes_are_opened() -> None:
     assert found[0].settings[0] == Setting(b"lowerdir+", deep + b"/0", deep + b"/0")
 
 
+def test_where_single_paths_are_too_long_a_link_makes_values_of_them() -> None:
+    """For the kernels between 6.7 and 6.13, and for lines that descriptors would make too long."""
+    deep = b"/" + b"d" * 299
+    options = b"lowerdir=" + b":".join(b"%b/%04d" % (deep, at) for at in range(180))
+    found = climbed(options, [Prefix("d", deep, b"/run/a-link-of-twenty")])
+    assert strategies(found)[:2] == ["descriptors by fsconfig", "link by fsconfig"]
+    assert found[1].settings[0] == Setting(b"lowerdir+", *[b"/run/a-link-of-twenty/0000"] * 2)
+
+
 def test_a_line_that_go_programs_can_not_read_is_made_by_no_rung() -> None:
     """500 layers of 136 bytes: as they are, a line of 74,000 bytes."""
     root = b"/var/lib/" + b"r" * 120

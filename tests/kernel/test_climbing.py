@@ -176,8 +176,16 @@ def test_single_paths_longer_than_a_value() -> None:
     mounting.umount(MOUNT_POINT)
 
     older_kernel.without_descriptors()
-    assert climb(container(range(60, 31, -1), deep + b"2")).strategy == "chdir"
-    assert look() == all_of(range(60, 31, -1))
+    other = deep + b"2"
+    options = container(range(999, 700, -1), other)
+    assert climb(options).strategy == "chdir"
+    assert look() == all_of(range(999, 700, -1))
+    mounting.umount(MOUNT_POINT)
+    os.symlink(other, "/run/a-link-of-nineteen")
+    link = Prefix("l", other, b"/run/a-link-of-nineteen")
+    assert climb(options, lambda: [link]).strategy == "link"
+    assert look() == all_of(range(999, 700, -1))
+    assert line().count("lowerdir+=/run/a-link-of-nineteen/") == 299
 
 
 @in_a_private_world

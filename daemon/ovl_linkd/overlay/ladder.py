@@ -7,8 +7,8 @@ The order prefers what leaves names in /proc/mounts that mean something to whoev
    line that is short, and on any kernel.
 3. ``lowerdir+``, or ``descriptors`` where single paths are over 255 bytes: a layer a value, by
    fsconfig(2). The true names, absolute and whole, but in a spelling that not every reader knows,
-   in lines of up to 65,000 bytes, and only on kernels that have it. If the line would be longer,
-   with names by link.
+   in lines of up to 65,000 bytes, and only on kernels that have it. Where line or paths are too
+   long, the same with names by link.
 4. ``farm``: absolute, but a name says nothing, and leads nowhere once its entry has expired.
 5. ``chdir``: relative names, which mean something to nobody who doesn't know from where.
 
@@ -81,7 +81,11 @@ def rungs(
     linked = shortened(options, tables)
     if linked != options:
         yield from ladder.whole("link", linked)
-    yield from ladder.one_by_one(None, options) or ladder.one_by_one("link", linked)
+    given = ladder.one_by_one(None, options)
+    yield from given
+    # By a link, values are short enough for any kernel that takes them, and so is the line.
+    if linked != options and not any(each.strategy == "lowerdir+" for each in given):
+        yield from ladder.one_by_one("link", linked)
     wanted = layers_to_lease(options, tables)
     leased = lease(wanted) if wanted else ()
     if leased:
