@@ -75,8 +75,8 @@ def _spelt(action: Action) -> str:
     if action.nargs == 0:
         return names
     value = action.metavar or "\\|".join(action.choices or [action.dest.upper()])
-    optional = action.nargs == "?"
-    return f"{names} [*{value}*]" if optional else f"{names} *{value}*"
+    more = " ..." if action.nargs == "+" else ""
+    return f"{names} [*{value}*]" if action.nargs == "?" else f"{names} *{value}*{more}"
 
 
 def _option(action: Action) -> str:

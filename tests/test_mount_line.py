@@ -5,7 +5,7 @@ import time
 import pytest
 
 from ovl_linkd.formats import mount_line
-from ovl_linkd.formats.judging import BY_VALUE, MOUNT2
+from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix
@@ -290,3 +290,13 @@ def test_one_mount_that_cannot_fit_keeps_all_lines_back(way: str) -> None:
     assert [plan.fits for plan in result.plans] == [True, False]
     assert result.plans[1].reason is not None
     assert "mount(2) takes 4,095" in result.plans[1].reason
+
+
+def test_with_the_helper_only_a_line_that_skips_it_is_told_to_use_mount2() -> None:
+    line = b"mount %b overlay o /t -o lowerdir=%b"
+    long, short = layers(128, STORE), layers(128, b"/run/ctrdl")
+    for options in (b"-t", b"-n -t", b"-vt"):
+        assert rewritten(line % (options, long), way=HELPER) == line % (options, short)
+    for options in (b"-i -t", b"-ni -t", b"--internal-only -t", b"--int -t"):
+        forced = b"LIBMOUNT_FORCE_MOUNT2=always " + line % (options, short)
+        assert rewritten(line % (options, long), way=HELPER) == forced

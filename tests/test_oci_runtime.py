@@ -82,7 +82,11 @@ class Bundle:
         return text
 
     def run(
-        self, *words: str, program: str | Path | None = None, **environment: str
+        self,
+        *words: str,
+        program: str | Path | None = None,
+        cwd: str | None = None,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run it; without a PROGRAM the wrapper. What stays behind may keep its output open."""
         with (
@@ -92,7 +96,7 @@ class Bundle:
             done = subprocess.run(
                 [program or self.program, "--root", self.state, *self.more, *words],
                 env=os.environ | environment,
-                cwd=self.directory,
+                cwd=cwd or self.directory,
                 stdout=out,
                 stderr=err,
                 stdin=subprocess.DEVNULL,
@@ -306,6 +310,16 @@ def test_a_link_that_is_not_well_mounts_nothing(bundle: Bundle) -> None:
     done = bundle.run("run", "x")
     assert (done.returncode, done.stdout) == (1, "")
     assert "link store is wrong" in done.stderr
+
+
+def test_a_bundle_whose_path_no_json_can_hold_is_refused(bundle: Bundle) -> None:
+    """Its root would become an absolute path, and another one."""
+    _, options = long_options(bundle)
+    bundle.config(options)
+    odd = bundle.directory.rename(bundle.world.place / os.fsdecode(b"b\xff"))
+    done = bundle.run("run", "-b", str(odd), "x", cwd="/")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not UTF-8" in done.stderr
 
 
 def test_a_directory_of_somebody_else_is_not_written_into(bundle: Bundle) -> None:

@@ -319,6 +319,15 @@ def test_every_format_keeps_its_form(world: World) -> None:
         assert back.stdout == text % world.options(30)
 
 
+def test_what_has_no_newline_at_its_end_gets_none(world: World) -> None:
+    """A config.json is to be the same byte for byte; an argument becomes a line."""
+    text = b'[{"type": "overlay", "options": ["%b"]}]'
+    done = world.rewrite("--as", "containerd", given=text % world.options(3))
+    assert done.stdout == text % world.options(3, world.link)
+    done = world.rewrite("--as", "containerd", text % world.options(3))
+    assert done.stdout == text % world.options(3, world.link) + b"\n"
+
+
 def test_a_line_of_fstab_that_boots_could_not_read_is_not_printed(world: World) -> None:
     world.mount_says("2.38.1 (libmount 2.38.1)")
     line = b"overlay /t overlay noauto,%b 0 0\n" % (b"lowerdir=/" + b"a" * 4060)

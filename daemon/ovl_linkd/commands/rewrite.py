@@ -75,7 +75,7 @@ def run(args: "Namespace") -> int:
     if args.expand:
         text = shortening.expanded(text, form, known.links, known.farm)
         _warn_if_long(text, form)
-        _print(text)
+        _print(text, args, form)
         return warn_of_unknown(text, form, known.farm)
     made = shortening.rewritten(text, form, args.when, known.links, known)
     if not made.plans:
@@ -85,7 +85,7 @@ def run(args: "Namespace") -> int:
     if args.json:
         _print_json(form, made)
     else:
-        _print(made.text)
+        _print(made.text, args, form)
     return 0
 
 
@@ -156,9 +156,11 @@ def warn(what: str) -> None:
     print(f"ovl-linkd rewrite: {what}", file=sys.stderr)
 
 
-def _print(text: bytes) -> None:
+def _print(text: bytes, args: "Namespace", form: Format) -> None:
+    """Print TEXT as it is; where it had no line of its own, as one."""
+    alone = args.options is not None or form.name == "raw"
     sys.stdout.flush()
-    sys.stdout.buffer.write(text if text.endswith(b"\n") else text + b"\n")
+    sys.stdout.buffer.write(text + b"\n" if alone and not text.endswith(b"\n") else text)
 
 
 def _print_json(form: Format, rewritten: Rewritten) -> None:

@@ -5,10 +5,11 @@ byte for byte. A line is judged by the mount(8) that will read it: from util-lin
 hands each value to fsconfig(2), which takes 255 bytes.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 from ovl_linkd.formats import mount_arguments, shell
-from ovl_linkd.formats.judging import BY_VALUE, FORCE, MOUNT2, judge
+from ovl_linkd.formats.judging import BY_VALUE, FORCE, HELPER, MOUNT2, judge
 from ovl_linkd.formats.mount_arguments import Call
 from ovl_linkd.formats.shell import Word
 from ovl_linkd.formats.spelling import (
@@ -26,6 +27,8 @@ from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Plan, Prefix, Tables
 
+# -i, also beside other letters that take no value, or --internal-only: without the helper.
+_INTERNAL = re.compile(rb"-[^-LNOTUot]*i.*|--i(?:n.*)?")
 _FORCE_NAME = b"LIBMOUNT_FORCE_MOUNT2="
 # These take NAME=VALUE words themselves; the shell does where no other program comes first.
 _TAKE_ASSIGNMENTS = (b"sudo", b"env")
@@ -57,8 +60,7 @@ def rewrite(
     for call in _overlay_mounts(text, limits.mount):
         options = _options(call)
         try:
-            mine = MOUNT2 if way == BY_VALUE and _forced(call) else way
-            plan, force = judge(options, tables, limits, when, mine, farm)
+            plan, force = judge(options, tables, limits, when, _way(call, way), farm)
             if plan.fits:
                 edits += _edits(text, call, plan.options)
         except Malformed as error:
@@ -165,6 +167,14 @@ def _unknowable(call: Call) -> tuple[str, str] | None:
                 "give the options as they will be",
             )
     return None
+
+
+def _way(call: Call, way: str) -> str:
+    """Return the way of mount(8) in this CALL: the helper may be skipped, mount(2) forced."""
+    if way == HELPER and any(_INTERNAL.fullmatch(x.value) for x in call.words[call.mount + 1 :]):
+        # What forces mount(2) does no harm to a mount(8) that uses it anyway.
+        way = BY_VALUE
+    return MOUNT2 if way == BY_VALUE and _forced(call) else way
 
 
 def _forced(call: Call) -> bool:

@@ -106,6 +106,11 @@ def _relocating(config: Value, bundle: str) -> list[Edit]:
 def _absolute(path: Value | None, directory: bytes) -> list[Edit]:
     if path is None or path.kind != STRING or path.string().value.startswith(b"/"):
         return []
+    try:
+        directory.decode()
+    except UnicodeDecodeError:
+        hint = "move the bundle"
+        raise Malformed("no JSON can hold the path of the bundle: it is not UTF-8", hint) from None
     at = path.start + 1
     return [(at, at, json_text.spell(directory + b"/"))]
 
