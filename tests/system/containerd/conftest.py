@@ -45,9 +45,9 @@ def node(installed: Path, scratch: Path, archive: Path) -> Iterator[Node]:
         "--system-call-filter=@keyring bpf",  # what runc wants of its own
     )
     for program in PROGRAMS:
-        made.path(f"/usr/bin/{program}").symlink_to(
-            f"{CHECKOUT}/build/containerd/usr/bin/{program}"
-        )
+        there = made.path(f"/usr/bin/{program}")
+        there.unlink(missing_ok=True)  # where this machine has its own
+        there.symlink_to(f"{CHECKOUT}/build/containerd/usr/bin/{program}")
     made.write(f"/usr/lib/systemd/system/{UNIT}", (UNPACKED / UNIT_FILE).read_text())
     made.write("/etc/ovl-linkd/config.yaml", LINKS)
     made.enable("ovl-linkd", UNIT)
