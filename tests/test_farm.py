@@ -85,6 +85,9 @@ def test_an_id_has_one_spelling() -> None:
     assert names[60:63] == ["z", "10", "11"]
     assert [ids.number(name) for name in names] == list(range(1, 5_000))
     assert ids.number(ids.name(2**64)) == 2**64
+    assert ids.highest([*names, "0zzzz", ".zzzz", "lost+found", "zzzz"], 5_000) == 4_999
+    assert ids.highest(names, 70) == 70
+    assert ids.highest([".x", "_"], 5_000) == ids.highest([], 1) == 0
     for other in ("", "0", "01", "a-b", "ä", "x" * 12, ".1", "1 "):
         assert ids.number(other) is None
 
@@ -239,6 +242,7 @@ def test_without_a_ledger_to_believe_no_id_is_guessed(world: World, loss: str) -
     world.lease("last", now=NOW + KEEP)
     world.settle(NOW + KEEP)
     (world.path / "zz").symlink_to("/a")
+    (world.path / "READMEfirst").symlink_to("/b")  # somebody's; no boot gives as many ids
     if loss == "gone":
         world.ledger.unlink()
     elif loss == "older":

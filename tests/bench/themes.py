@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from tests.bench import (
     catching,
+    farming,
     helping,
     idling,
     layers,
@@ -83,6 +84,13 @@ THEMES = {
         "daemon's socket (a connection each), and a large fstab through the command, start "
         "included.",
         rewriting.measure,
+    ),
+    "farming": Theme(
+        "A farm of up to a hundred thousand entries",
+        "A request by the daemon's socket, a connection each, while so many entries are kept; the "
+        "start of a daemon that takes them up; and the directory moved away, until the daemon has "
+        "counted every entry as put right.",
+        farming.measure,
     ),
     "catching": Theme(
         "Programs that can't be changed",

@@ -266,7 +266,7 @@ class Farm:
         return self._obstacle is None
 
     def _take_up(self, now: float) -> None:
-        over, loss = self._leases.take_up(self._boot(), now, self._plot.highest())
+        over, loss = self._leases.take_up(self._boot(), now, self._plot.highest)
         if loss:
             self.notes.append(loss)
         try:

@@ -60,23 +60,27 @@ class Leases:
         """All ids."""
         return list(self._by_id)
 
-    def take_up(self, boot: str, now: float, seen: int | None) -> tuple[list[Lease], str | None]:
+    def take_up(
+        self, boot: str, now: float, highest: Callable[[int], int | None]
+    ) -> tuple[list[Lease], str | None]:
         """Read the ledger, and make it this run's. Raises OSError, and nothing is taken up.
 
-        ``seen`` is the highest number among the names in the farm's directory, None if there is
-        no directory. Returns the entries of another boot, which are over, and a sentence for a
-        person if the ledger could not be believed.
+        ``highest`` tells the highest number up to another one among the names in the farm's
+        directory, None if there is no directory. Returns the entries of another boot, which are
+        over, and a sentence for a person if the ledger could not be believed.
 
         What then? Who got which ids can't be told any more: entries that were given and are over
         left no trace, so "above all that lie there" would be a guess. But each id was a symlink(2)
         by one process, which takes more than a microsecond, and what a restart leaves unused of a
         block is made up for by the time it takes. So there are fewer ids than this boot has had
-        microseconds, and from that number on none was ever given. It is long: five to eight
-        digits, and fewer layers fit. Safe is better than short; the next boot begins anew.
+        microseconds, and from that number on none was ever given (a name that stands for more is
+        none of ours). It is long: five to eight digits, and fewer layers fit. Safe is better than
+        short; the next boot begins anew.
         The entries that lie there stay, unkept: nobody knows when they were last asked for.
         """
         with self._ledger.locked():
-            loss = None
+            loss, most = None, int(now * _MICROSECONDS)
+            seen = highest(most)
             try:
                 memory = self._ledger.read()
             except Damaged as error:
@@ -87,7 +91,7 @@ class Leases:
                 loss = "is gone"
             mark = memory.mark if memory else 0
             if loss:
-                mark = max(mark, seen or 0, int(now * _MICROSECONDS))
+                mark = max(mark, most)
                 loss = f"{self.path} {loss}: ids go on above every one that may have been given"
             leases = memory.leases if memory else []
             over = leases if memory and memory.boot != boot else []

@@ -18,10 +18,10 @@ _HEAD = "ovl-linkd farm 1"
 # A batch of lines is one write(2), which no kill can cut; a full disk can, and a crash of the
 # machine, which makes another boot. So the end of the file may be torn, but nothing before it.
 _LINE = re.compile(
-    rb"mark (?P<mark>[0-9]{1,19})"
-    rb"|\+(?P<new>%b) (?P<at>[0-9]+\.[0-9]+) (?P<target>/.*)"
-    rb"|@(?P<asked>%b) (?P<then>[0-9]+\.[0-9]+)"
-    rb"|-(?P<gone>%b)" % (IDS, IDS, IDS),
+    rf"\+(?P<new>{IDS}) (?P<at>[0-9]+\.[0-9]+) (?P<target>/.*)"
+    rf"|@(?P<asked>{IDS}) (?P<then>[0-9]+\.[0-9]+)"
+    rf"|-(?P<gone>{IDS})"
+    r"|mark (?P<mark>[0-9]{1,19})",
     re.DOTALL,
 )
 
@@ -200,8 +200,8 @@ def _encoded(lines: Iterable[str]) -> bytes:
 
 def _understood(data: bytes) -> Memory:
     """What DATA says, but for a last line that was torn: what it was to say never came about."""
-    head, *lines = data.split(b"\n")[:-1] or [b""]
-    name, _, boot = os.fsdecode(head).rpartition(" ")
+    head, *lines = os.fsdecode(data).split("\n")[:-1] or [""]
+    name, _, boot = head.rpartition(" ")
     if name != _HEAD:
         raise Damaged("it does not begin as a farm's ledger does")
     mark = -1
@@ -210,26 +210,26 @@ def _understood(data: bytes) -> Memory:
         found = _LINE.fullmatch(line)
         if found is None:
             raise Damaged(f"line {number} is none of a farm's ledger")
-        if found["mark"]:
-            mark = int(found["mark"])
-        elif found["new"]:
-            name = found["new"].decode()
-            leases[name] = Lease(name, _target(found["target"]), float(found["at"]))
+        if found["new"]:
+            name, at, target = found["new"], found["at"], found["target"]
+            leases[name] = Lease(name, _target(target), float(at))
         elif found["asked"]:
-            name = found["asked"].decode()
+            name = found["asked"]
             if name in leases:
                 leases[name] = leases[name]._replace(asked=float(found["then"]))
+        elif found["gone"]:
+            leases.pop(found["gone"], None)
         else:
-            leases.pop(found["gone"].decode(), None)
+            mark = int(found["mark"])
     if mark < 0:
         raise Damaged("it does not say which ids were given")
     return Memory(boot, mark, list(leases.values()))
 
 
-def _target(raw: bytes) -> str:
-    if b"\\" in raw:
-        raw = re.sub(rb"\\(.)", lambda found: b"\n" if found[1] == b"n" else found[1], raw)
-    return os.fsdecode(raw)
+def _target(text: str) -> str:
+    if "\\" not in text:
+        return text
+    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], text)
 
 
 def _unlink(path: str) -> None:

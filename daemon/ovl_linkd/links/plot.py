@@ -177,17 +177,16 @@ class Plot:
         rivalry = self._rivals[name]
         return rivalry.next_try or rivalry.quiet_at()
 
-    def highest(self) -> int | None:
-        """The highest number that is the id of a symlink in the directory, 0 without any.
+    def highest(self, most: int) -> int | None:
+        """The highest number up to MOST that is the id of a symlink in the directory, or 0.
 
         None where there is no directory. Raises OSError.
         """
         try:
             with os.scandir(self.path) as entries:
-                numbers = [ids.number(each.name) for each in entries if each.is_symlink()]
+                return ids.highest((each.name for each in entries if each.is_symlink()), most)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return max((number for number in numbers if number), default=0)
 
     def sweep(self, known: Callable[[str], Lease | None]) -> None:
         """Clear away what a killed run left half done, also of entries that are not KNOWN.
