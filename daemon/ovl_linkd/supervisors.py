@@ -31,15 +31,16 @@ class Supervisor(NamedTuple):
 
 
 def birth(pid: int) -> int | None:
-    """When process PID was started, in clock ticks since the boot; None where there is none.
+    """When process PID was started, in clock ticks since the boot; None where none such lives.
 
     A number that is used again has another one.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            words = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
+    return None if words[0] in (b"Z", b"X") else int(words[19])
 
 
 def write(supervisor: Supervisor, directory: str = DIRECTORY) -> None:

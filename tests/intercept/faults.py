@@ -3,6 +3,7 @@
 import mmap
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -108,6 +109,28 @@ def dawdle() -> None:
     _before(view.View, "same", lambda: time.sleep(1000), most=200)
 
 
+def dawdle_once() -> None:
+    """The first call never ends, unless its worker does."""
+    _before(view.View, "same", lambda: time.sleep(1000))
+
+
 def dawdle_three_times() -> None:
     """As many as there are workers, and one more."""
     _before(view.View, "same", lambda: time.sleep(1000), most=3)
+
+
+def tell_of_imports() -> None:
+    """Whatever is imported once calls are answered: an upgrade may have taken it away by then."""
+    right = guard.Guard.start
+
+    def wrong(self: guard.Guard) -> None:
+        sys.addaudithook(_tell_of_import)
+        right(self)
+
+    guard.Guard.start = wrong  # type: ignore[method-assign]
+
+
+def _tell_of_import(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "import":
+        with open(os.environ["FAULTS"], "a") as file:
+            file.write(f"{arguments[0]}\n")

@@ -13,7 +13,7 @@ import pytest
 
 from ovl_linkd import supervisors
 from ovl_linkd.doctor import below_exec
-from tests.intercept.world import COMMAND, TOP, World, until
+from tests.intercept.world import COMMAND, TOP, World, children, until
 
 pytestmark = pytest.mark.needs("root", "cc")
 
@@ -218,10 +218,6 @@ def test_who_may_not_is_told_what_to_do() -> None:
     assert "--no-new-privs" in refused.stderr
     allowed = as_nobody("--no-new-privs")
     assert (allowed.returncode, allowed.stdout) == (0, "NoNewPrivs:\t1\n")
-
-
-def children(pid: int) -> list[int]:
-    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def wait_for_supervisors(number: int) -> list[supervisors.Supervisor]:

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.intercept.world import World, mounts_at
+from ovl_linkd import supervisors
+from tests.intercept.world import TOP, World, children, mounts_at, until
 from tests.kernel.world import all_of, look
 
 pytestmark = pytest.mark.needs("root", "cc")
@@ -84,3 +86,87 @@ def test_many_do_not_queue_behind_slow_ones(world: World, mounter: Path) -> None
     assert done.stdout.splitlines()[0] == "mount: 0"
     assert look(os.fsencode(world.merged)) == all_of(ids)
     assert mounts_at(world.place / "other") == 0
+
+
+MOUNTER = """
+while read word; do
+    "$0" plainly "$1" "$2/merged" && umount "$2/merged" && echo "$word" >"$2/answer"
+done
+"""
+
+
+def heir_of(killed: supervisors.Supervisor) -> supervisors.Supervisor:
+    until(lambda: killed not in supervisors.running() != [])
+    (heir,) = supervisors.running()
+    return heir
+
+
+def test_a_guard_that_is_killed_has_an_heir(world: World, mounter: Path) -> None:
+    """And that one, too. Only if all of them are killed at once nobody answers any more."""
+    _, options = world.layers(128)
+    file = world.file(options)
+    answer = world.place / "answer"
+    words = [*world.command("--verbose"), "sh", "-c", MOUNTER, mounter, file, world.place]
+    said = world.place / "said"
+    with (
+        open(said, "wb") as stderr,
+        subprocess.Popen(words, stdin=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        assert process.stdin
+        until(supervisors.running)
+        (ours,) = supervisors.running()
+        for number in range(4):
+            process.stdin.write(f"{number}\n")
+            process.stdin.flush()
+            until(answer.exists)
+            answer.unlink()
+            os.kill(ours.pid, signal.SIGKILL)
+            ours = heir_of(ours)
+        pids = [ours.pid, *children(ours.pid)]
+        process.stdin.close()
+    assert len(pids) >= 3
+    until(lambda: all(supervisors.birth(pid) is None for pid in pids))
+    assert not Path(supervisors.DIRECTORY).exists()
+    assert said.read_text().count("a worker of it has taken its place") == 4
+
+
+def test_the_heir_finishes_what_the_guard_s_workers_had(world: World, mounter: Path) -> None:
+    """A call that waits when the guard dies, and whose worker dies with it."""
+    ids, options = world.layers(128)
+    file = world.file(options)
+    faults = world.place / "faults"
+    faults.touch()
+    words = world.command(fault="dawdle_once")
+    with subprocess.Popen(
+        [*words, mounter, "plainly", file, world.merged],
+        env=os.environ | {"FAULTS": str(faults)},
+        cwd=TOP,
+    ) as process:
+        until(lambda: faults.stat().st_size == 1)
+        (ours,) = supervisors.running()
+        os.kill(ours.pid, signal.SIGKILL)
+        assert process.wait(20) == 0
+    assert look(os.fsencode(world.merged)) == all_of(ids)
+
+
+@pytest.mark.parametrize("name", ["merged", "a\x1bb", os.fsdecode(b"\xff")])
+def test_nothing_is_imported_once_calls_are_answered(
+    world: World, mounter: Path, name: str
+) -> None:
+    """An upgrade may have taken it away by then, Python's own library included."""
+    _, options = world.layers(128)
+    target = world.place / name
+    target.mkdir(exist_ok=True)
+    fine, wrong = world.place / "fine", world.place / "wrong"
+    fine.write_bytes(options)
+    wrong.write_bytes(options.replace(b"/io.", b"/no."))
+    script = '"$0" plainly "$1" "$3"; "$0" plainly "$2" "$3"; mount -t tmpfs -o size=1m x "$3"'
+    with world.with_a_farm():
+        done = world.run(
+            *("sh", "-c", script, mounter, fine, wrong, target),
+            fault="tell_of_imports",
+        )
+    assert done.stdout == f"mount: 0\nmount: {errno.EINVAL}\n"
+    assert "no layer that can be leased" in done.stderr
+    faults = world.place / "faults"
+    assert not faults.exists() or faults.read_text() == ""

@@ -122,6 +122,14 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def children(pid: int) -> list[int]:
+    """The children of process PID; none where it is gone."""
+    try:
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except OSError:
+        return []
+
+
 def mounts_at(place: Path) -> int:
     """How many mounts there are at PLACE, on top of each other."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()

@@ -9,10 +9,11 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from typing import NoReturn, Protocol
 
 from ovl_linkd.intercept.slots import BUSY, MOST, NONE, WAITING, Counts, Slot
-from ovl_linkd.intercept.worker import Surroundings, Worker, give_up
+from ovl_linkd.intercept.succession import Succession, end
+from ovl_linkd.intercept.worker import Orphaned, Surroundings, Worker, give_up
 
 #: workers that wait at any time, so that a call finds one while another is being answered
 LEAST = 2
@@ -24,17 +25,27 @@ _TICK = 0.1
 _IDLE = 10.0  # seconds after which a worker more than LEAST goes
 
 
+class State(Protocol):
+    """What tells others of the supervisor that this process is the guard of."""
+
+    def publish(self, counts: Counts) -> bool:
+        """Tell COUNTS; False if that was done a moment ago, and has to be done later."""
+
+    def remove(self) -> None:
+        """Tell nothing any more."""
+
+
 class Guard:
-    """Keeps watch at ``around.listener``. ``woken`` is the eventfd that ``around.poke`` writes to.
+    """Keeps watch at ``around.listener``; WOKEN is the eventfd that ``around.poke`` writes to."""
 
-    ``publish`` is told the counts every now and then, when they changed; True once they are out.
-    """
-
-    def __init__(self, around: Surroundings, woken: int, publish: Callable[[Counts], bool]) -> None:
+    def __init__(
+        self, around: Surroundings, woken: int, state: State, succession: Succession
+    ) -> None:
         self._around = around
         self._slots = around.slots
         self._woken = woken
-        self._publish = publish
+        self._state = state
+        self._succession = succession
         self._counts: Counts | None = None
         self._workers: dict[int, tuple[int, int]] = {}  # slot -> process, its pidfd
         self._doomed: set[int] = set()  # slots whose call was answered over their worker's head
@@ -60,6 +71,19 @@ class Guard:
         finally:
             for child, _ in self._workers.values():
                 os.kill(child, signal.SIGKILL)
+            self._state.remove()
+
+    def take_over(self) -> None:
+        """Be the guard in the place of one that was killed, and finish what its workers had."""
+        for number in range(MOST):
+            if (pid := self._slots[number].pid) not in (0, os.getpid()):
+                end(pid)
+            self._slots[number].pid = 0
+            self._slots.set_state(number, NONE)
+        self._slots.watched = True
+        self._around.voice.trouble("the guard was killed; a worker of it has taken its place")
+        self.start()
+        self.run()
 
     def _end(self) -> None:
         """Let the workers say what they have to say."""
@@ -82,7 +106,7 @@ class Guard:
     def _settle(self) -> None:
         """Let nothing but a call wake us any more, if nothing is left to look after."""
         counts = self._slots.counts()
-        if counts != self._counts and self._publish(counts):
+        if counts != self._counts and self._state.publish(counts):
             self._counts = counts
         if counts == self._counts and len(self._workers) == LEAST:
             self._slots.watched = False
@@ -95,6 +119,7 @@ class Guard:
         """Start a worker in slot NUMBER; False if that can't be now."""
         self._slots.set_state(number, BUSY)  # until it says that it waits
         self._slots[number].since = time.monotonic()
+        guard = os.getpid()
         try:
             child = os.fork()
         except OSError as error:
@@ -105,15 +130,22 @@ class Guard:
                 self._around.voice.trouble(what)
             return False
         if child == 0:
-            try:
-                Worker(number, self._around).serve()
-            finally:
-                os._exit(1)
+            self._be_worker(number, guard)
+        self._slots[number].pid = child
         pidfd = os.pidfd_open(child)
         self._trouble = None
         self._workers[number] = (child, pidfd)
         self._poll.register(pidfd, select.POLLIN)
         return True
+
+    def _be_worker(self, number: int, guard: int) -> NoReturn:
+        try:
+            self._succession.wait_for_it(guard)
+            Worker(number, self._around, self._succession.is_mine).serve()
+        except Orphaned:
+            Guard(self._around, self._woken, self._state, self._succession).take_over()
+        finally:
+            os._exit(1)
 
     def _bury(self) -> None:
         """Take note of who died, and see to the calls that they leave behind."""

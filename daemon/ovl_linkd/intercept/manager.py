@@ -15,6 +15,12 @@ _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 
 
+# That systemd-oomd leaves the scope alone (systemd 248), and systemd what is left of it when the
+# kernel has killed one of it (253).
+_SPARED: list[tuple[str, str, Value]] = [("ManagedOOMPreference", "s", "omit")]
+_CONTINUED: list[tuple[str, str, Value]] = [("OOMPolicy", "s", "continue")]
+
+
 def unit_of_this_process() -> str | None:
     """The service or scope that this process is in; None where there is none."""
     found = re.findall(r"/([^/\n]+\.(?:service|scope))(?=/|$)", _cgroup(), re.MULTILINE)
@@ -58,6 +64,15 @@ def enter_scope(before: str | None) -> str | None:
     ]
     if before:
         properties.append(("Before", "as", [before]))
+    # Older ones know less, and refuse what they don't know.
+    return (
+        _entered(name, [*properties, *_SPARED, *_CONTINUED])
+        or _entered(name, [*properties, *_SPARED])
+        or _entered(name, properties)
+    )
+
+
+def _entered(name: str, properties: list[tuple[str, str, Value]]) -> str | None:
     body = Text()
     body.put("s", name)
     body.put("s", "fail")

@@ -5,6 +5,7 @@ it. Nothing here waits: what can't be said at once is lost.
 """
 
 import os
+import select
 import socket
 
 from ovl_linkd import journal
@@ -25,15 +26,20 @@ class Voice:
     """STDERR, a descriptor or None, is told everything: then ``verbose`` is true."""
 
     def __init__(self, stderr: int | None) -> None:
+        printable("\x1b")  # loads the codec, which an upgrade may have taken away later on
         self._stderr = stderr
         self.verbose = stderr is not None
 
     def tell(self, text: str) -> None:
         """Tell who asked for it of a call that got what it wanted."""
         if self._stderr is not None:
-            line = f"ovl-linkd exec: {printable(text)}\n"
+            line = f"ovl-linkd exec: {printable(text)}\n".encode("utf-8", "backslashreplace")
+            poll = select.poll()
+            poll.register(self._stderr, select.POLLOUT)
             try:
-                os.write(self._stderr, line.encode("utf-8", "backslashreplace"))
+                # A pipe that is ready takes this much without waiting for its reader.
+                if poll.poll(0):
+                    os.write(self._stderr, line[: select.PIPE_BUF])
             except OSError:
                 pass  # nobody reads it any more
 

@@ -27,6 +27,7 @@ class Slot(ctypes.Structure):
     """One worker's place; all of it zero at first.
 
     ``since``: time.monotonic() when the call was received. ``tries``: workers that died of it.
+    ``pid``: the worker.
     """
 
     _fields_ = (
@@ -37,6 +38,7 @@ class Slot(ctypes.Structure):
         ("rewritten", ctypes.c_uint64),
         ("refused", ctypes.c_uint64),
         ("size", ctypes.c_uint32),
+        ("pid", ctypes.c_int32),
         ("stage", ctypes.c_uint8),
         ("tries", ctypes.c_uint8),
     )
@@ -46,6 +48,7 @@ class Slot(ctypes.Structure):
     rewritten: int
     refused: int
     size: int
+    pid: int
     stage: int
     tries: int
 

@@ -11,6 +11,7 @@ from ovl_linkd.intercept.guard import Guard
 from ovl_linkd.intercept.names import KnownNames
 from ovl_linkd.intercept.saying import Voice
 from ovl_linkd.intercept.slots import Counts, Slots
+from ovl_linkd.intercept.succession import Succession
 from ovl_linkd.intercept.worker import Surroundings
 from ovl_linkd.overlay import limits
 from ovl_linkd.supervisors import Supervisor
@@ -43,32 +44,31 @@ def supervise(
         voice=Voice(stderr),
     )
     state = _State(command, pid)
-    guard = Guard(around, woken, state.publish)
+    guard = Guard(around, woken, state, Succession())
     guard.start()
     state.publish(Counts(0, 0, 0))
     begin()
-    try:
-        guard.run()
-    finally:
-        state.remove()
+    guard.run()
 
 
 class _State:
     """The file that tells others of this supervisor."""
 
     def __init__(self, command: Sequence[str], pid: int) -> None:
-        own = os.getpid()
         since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        born = supervisors.birth(own) or 0
-        self._supervisor = Supervisor(own, born, list(command), pid, since, 0, 0, 0)
+        self._supervisor = Supervisor(0, 0, list(command), pid, since, 0, 0, 0)
         self._next = 0.0
-        supervisors.sweep()
 
     def publish(self, counts: Counts) -> bool:
         """Tell COUNTS; False if that was done a moment ago, and has to be done later."""
         if time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + _PUBLISHED_EVERY
+        own = os.getpid()
+        if own != self._supervisor.pid:  # also after the guard before this one was killed
+            born = supervisors.birth(own) or 0
+            self._supervisor = self._supervisor._replace(pid=own, born=born)
+            supervisors.sweep()
         try:
             supervisors.write(self._supervisor._replace(**counts._asdict()))
         except OSError:
@@ -76,4 +76,5 @@ class _State:
         return True
 
     def remove(self) -> None:
+        """Tell nothing any more."""
         supervisors.remove(self._supervisor.pid)

@@ -38,10 +38,15 @@ class Surroundings(NamedTuple):
     voice: Voice
 
 
-class Worker:
-    """Serves in slot NUMBER."""
+class Orphaned(Exception):
+    """The guard is dead, and this worker is to be the next one."""
 
-    def __init__(self, number: int, around: Surroundings) -> None:
+
+class Worker:
+    """Serves in slot NUMBER, until HEIR, asked between two calls, says it is to be the guard."""
+
+    def __init__(self, number: int, around: Surroundings, heir: Callable[[], bool]) -> None:
+        self._heir = heir
         self._number = number
         self._around = around
         self._slot = around.slots[number]
@@ -49,11 +54,16 @@ class Worker:
         self._caller = ""
 
     def serve(self) -> None:
-        """Receive and answer, for good. Raises OSError where nobody is under the filter."""
+        """Receive and answer, for good.
+
+        Raises OSError where nobody is under the filter any more, Orphaned.
+        """
         slots, slot, listener = self._around.slots, self._slot, self._around.listener
         address = ctypes.addressof(slot)
         while True:
             if not slot.holds_call:
+                if self._heir():
+                    raise Orphaned
                 slots.set_state(self._number, WAITING)
                 if not seccomp.receive(listener, address):
                     continue
@@ -92,6 +102,8 @@ class Worker:
         call = self._slot.notification
         page = self._around.limits.mount + 1
         try:
+            if call.pid == 0:
+                raise OSError(errno.ESRCH, "it lives in a PID namespace that is not below this one")
             kind = memory.read(call.pid, call.args[_FILE_SYSTEM], len(_TYPE))
             if kind != _TYPE:
                 return "it is no overlay"
