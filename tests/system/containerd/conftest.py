@@ -12,7 +12,7 @@ from tests.system.containerd.node import LAYERS_SHORT, ROOT, SHORT, STORE, UNIT,
 from tests.system.machine import CHECKOUT, Machine
 
 ARCHIVE = "/run/images.tar"  # inside
-LAYERS = (128, 133, 134, 200)
+LAYERS = (44, 45, 128, 129, 130, 133, 134, 200)
 PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "docker-registry")
 # As `ovl-linkd init` writes them.
 LINKS = f"""\

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from tests.system.containerd import images
-from tests.system.machine import Machine
+from tests.system.machine import Machine, until
 
 UNIT = "containerd.service"
 ROOT = "/var/lib/containerd"
@@ -15,6 +15,12 @@ CONFIG = "/etc/containerd/config.toml"
 _SAID = "/run/said"  # inside and in containers
 ROOTFS = "/run/containerd/io.containerd.runtime.v2.task/default/{}/rootfs"
 
+_REGISTRY = """\
+version: 0.1
+storage: {filesystem: {rootdirectory: /run/registry}}
+http: {addr: 'localhost:5000'}
+log: {level: error}
+"""
 # Of the machine's, only the overlay snapshotter is of interest here.
 _PLUGINS = json.dumps(
     [f"io.containerd.snapshotter.v1.{name}" for name in ("aufs", "btrfs", "devmapper", "zfs")]
@@ -80,6 +86,18 @@ class Node:
         """End CONTAINER and remove it."""
         self.call("task", "rm", "--force", container)
         self.call("container", "rm", container)
+
+    def push_and_pull(self, *layers: int) -> None:
+        """Have the images of so many LAYERS from a registry of the machine's own, and no others."""
+        self.machine.write("/etc/registry.yml", _REGISTRY)
+        self.machine.run("systemd-run", "--quiet", "docker-registry", "serve", "/etc/registry.yml")
+        there = ("bash", "-c", "echo >/dev/tcp/localhost/5000")
+        until(lambda: self.machine.run(*there, code=None).returncode == 0)
+        for name in map(images.name, layers):
+            self.call("image", "push", "--plain-http", name)
+        self.forget_images()
+        for name in map(images.name, layers):
+            self.call("image", "pull", "--plain-http", name)
 
     def forget_images(self) -> None:
         """Remove all images, and wait until their content and their snapshots are gone."""

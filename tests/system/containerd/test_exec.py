@@ -11,7 +11,7 @@ from tests.system.conftest import install
 from tests.system.containerd import images
 from tests.system.containerd.conftest import ARCHIVE
 from tests.system.containerd.images import LOOK, seen
-from tests.system.containerd.node import LAYERS_SHORT, STORE, UNIT, Node
+from tests.system.containerd.node import LAYERS_SHORT, STORE, UNIT, Node, lower
 from tests.system.machine import Machine, until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")
@@ -71,14 +71,15 @@ def test_without_help_it_runs_no_image_of_128_layers(older_node: Node) -> None:
     assert f"under which {LAYERS_SHORT} makes room for 223" in said
 
 
-def test_under_exec_it_runs_them_unchanged(wrapped: Node) -> None:
+def test_under_exec_it_pulls_and_runs_them_unchanged(wrapped: Node) -> None:
+    wrapped.push_and_pull(128, 200)
     for layers in (128, 200):
         assert wrapped.shell(layers, LOOK) == seen(layers)
         wrapped.start(layers, f"c{layers}")
-        wanted = [f"{LAYERS_SHORT}/{number}/fs" for number in range(layers, 0, -1)]
-        assert wrapped.lower(f"c{layers}") == wanted
-        wanted = [f"{STORE}/snapshots/{number}/fs" for number in range(layers, 0, -1)]
-        assert wrapped.lower(f"c{layers}", expand=True) == wanted
+        made = lower(wrapped.call("snapshots", "mounts", "/x", f"c{layers}"))
+        assert wrapped.lower(f"c{layers}", expand=True) == made
+        short = [layer.replace(f"{STORE}/snapshots", LAYERS_SHORT) for layer in made]
+        assert wrapped.lower(f"c{layers}") == short
     said = wrapped.machine.run("ovl-linkd", "doctor", code=None).stdout
     assert "containerd 1.1.2 is started by ovl-linkd exec" in said
     assert "rootfs" not in said, "none of them is taken for one that was cut"

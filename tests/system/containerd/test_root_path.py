@@ -4,10 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.system.containerd import images
+from tests.system.containerd.conftest import ARCHIVE
 from tests.system.containerd.images import LOOK, seen
 from tests.system.containerd.node import SHORT, STORE, Node, lower
-from tests.system.machine import until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")
 
@@ -38,6 +37,21 @@ def test_by_the_link_they_stay_absolute(by_link: Node) -> None:
     assert "rootfs" not in said, "none of them is taken for one that was cut"
 
 
+def test_the_room_is_as_doctor_tells(running: Node) -> None:
+    """With numbers of three digits, as those are that follow on the 200 that were used up."""
+    said = running.machine.run("ovl-linkd", "doctor", code=None).stdout
+    assert "but past 44 by relative paths" in said
+    assert f"through {SHORT} 129 stay absolute" in said
+    running.forget_images()
+    running.call("image", "import", ARCHIVE)
+    for root_path, fits in ((None, 44), (SHORT, 129)):
+        running.restart(root_path)
+        for layers in (fits, fits + 1):
+            running.start(layers, "c")
+            assert running.lower("c")[0].startswith("/") == (layers == fits)
+            running.stop("c")
+
+
 def test_what_is_there_goes_on_after_the_switch_and_back(running: Node) -> None:
     """Images, containers that run, and containers that were made by the other name."""
     running.start(200, "old")
@@ -56,25 +70,11 @@ def test_what_is_there_goes_on_after_the_switch_and_back(running: Node) -> None:
 
 
 def test_an_image_is_pulled_by_the_link(by_link: Node) -> None:
-    """Each layer is unpacked on top of a mount of all those below it: the first place to fail."""
-    machine = by_link.machine
-    machine.write(
-        "/etc/registry.yml",
-        "{version: 0.1, storage: {filesystem: {rootdirectory: /run/registry}}, "
-        "http: {addr: 'localhost:5000'}, log: {level: error}}\n",
-    )
-    machine.run("systemd-run", "--quiet", "docker-registry", "serve", "/etc/registry.yml")
-    there = ("sh", "-c", "echo >/dev/tcp/localhost/5000")
-    until(lambda: machine.run("bash", *there[1:], code=None).returncode == 0)
-    names = [images.name(layers) for layers in (128, 200)]
-    for name in names:
-        by_link.call("image", "push", "--plain-http", name)
-    by_link.forget_images()
-    for name in names:
-        by_link.call("image", "pull", "--plain-http", name)
+    """Each layer is unpacked on top of all those below it."""
+    by_link.push_and_pull(128, 200)
     for layers in (128, 200):
         assert by_link.shell(layers, LOOK) == seen(layers)
-    assert machine.link(SHORT) == STORE
+    assert by_link.machine.link(SHORT) == STORE
 
 
 def test_a_cleaner_comes_by_in_the_middle_of_twenty_runs(by_link: Node) -> None:
