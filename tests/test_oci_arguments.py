@@ -1,6 +1,8 @@
 """The command lines that engines call a runtime with, as runc and crun read them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ovl_linkd.oci_runtime import arguments
 from ovl_linkd.oci_runtime.arguments import BUNDLE, CONFIG, RUNTIME
@@ -85,3 +87,25 @@ def test_our_own_option_is_seen_by_no_runtime(line: str) -> None:
     assert call.without(RUNTIME).words[-2:] == ("create", "y")
     assert "ovl-linkd" not in " ".join(call.without(RUNTIME).words)
     assert call.without(RUNTIME).value("log") == call.value("log")
+
+
+WORDS = st.sampled_from(
+    [
+        *("-", "--", "-=", "--=", "-b", "-b=", "-b/b", "-db", "-f", "--bundle", "--bundle=", "--b"),
+        *("--config=x", "--root", "--log=", "-h", "create", "run", "x", "", "\udcff", "--no-pivot"),
+        *("--ovl-linkd-runtime", "--ovl-linkd-runtime=x"),
+    ]
+)
+
+
+@given(st.lists(WORDS, max_size=8))
+def test_no_words_are_lost_whatever_they_are(words: list[str]) -> None:
+    call = arguments.read(words)
+    assert list(call.words) == words
+    for name in (BUNDLE, CONFIG):
+        changed = call.with_value(name, "/new")
+        if call.command is not None:
+            assert len(changed) - len(words) == (0 if call.value(name) is not None else 2)
+            assert "/new" in " ".join(changed)
+    left = call.without(RUNTIME)
+    assert [word for word in left.words if word in words] == list(left.words)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -89,12 +90,15 @@ class Bundle:
         **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run it; without a PROGRAM the wrapper. What stays behind may keep its output open."""
+        command = [program or self.program, "--root", self.state, *self.more, *words]
+        if program == "bash":
+            command = [program, *words]
         with (
             (self.world.place / "out").open("w+") as out,
             (self.world.place / "err").open("w+") as err,
         ):
             done = subprocess.run(
-                [program or self.program, "--root", self.state, *self.more, *words],
+                command,
                 env=os.environ | environment,
                 cwd=cwd or self.directory,
                 stdout=out,
@@ -375,3 +379,22 @@ def test_what_readers_are_told_shows_what_it_would_do(bundle: Bundle) -> None:
     done = subprocess.run(["sh", "-c", line], env=environment, capture_output=True, check=True)
     (mount,) = [each for each in json.loads(done.stdout)["mounts"] if each["type"] == "overlay"]
     assert len(",".join(mount["options"])) < 4096
+
+
+@pytest.mark.usefixtures("cgroups_of_crun")
+def test_another_config_of_crun_s_is_shortened_but_read_from_no_pipe(bundle: Bundle) -> None:
+    """What is read from a pipe is gone: crun would get the end of it."""
+    ids, options = long_options(bundle)
+    bundle.config(options)
+    other = (bundle.directory / "config.json").rename(bundle.world.place / "other.json")
+    done = bundle.run("run", "--config", str(other), "x", OVL_LINKD_RUNTIME="crun")
+    assert (done.returncode, seen(done.stdout)) == (0, all_of(ids))
+    _, first, second, _ = options[-1].split(":", 3)
+    (bundle.world.place / "short.json").write_bytes(bundle.config([f"lowerdir={first}:{second}"]))
+    words = shlex.join([str(bundle.program), "--root", str(bundle.state), *bundle.more])
+    done = bundle.run(
+        *("-c", f"{words} run --config <(cat ../short.json) x"),
+        program="bash",
+        OVL_LINKD_RUNTIME="crun",
+    )
+    assert (done.returncode, seen(done.stdout).ids) == (0, sorted(ids[1:3]))

@@ -107,7 +107,7 @@ class _Words:
         typed, equals, _ = word.lstrip("-").partition("=")
         name = self._full_name(typed) or (_LETTERS.get(typed) if self._takes(BUNDLE) else None)
         if name is None and not word.startswith("--") and self._takes(BUNDLE):
-            name = _LETTERS.get(typed[0])
+            name = _LETTERS.get(typed[:1])
             if name and not self._is_switch(typed):
                 yield Option(name, at, 2)  # -bDIR
             return

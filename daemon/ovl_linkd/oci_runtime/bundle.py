@@ -54,10 +54,11 @@ def _is_too_long(text: bytes) -> bool:
     return any(len(each.joined) + each.added > limits.of_this_kernel().mount for each in overlays)
 
 
-def beside(bundle: str, text: bytes) -> str:
+def beside(bundle: str, text: bytes, like: str) -> str:
     """Make the directory within BUNDLE whose config.json is TEXT; return its absolute path.
 
-    Raises UserError where it can't be made, and where somebody else could change it.
+    Who may read the file LIKE may read that, too. Raises UserError where it can't be made, and
+    where somebody else could change it.
     """
     real = os.path.realpath(bundle)
     path = os.path.join(real, NAME)
@@ -66,7 +67,7 @@ def beside(bundle: str, text: bytes) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             _refuse_unless_ours(path, os.fstat(descriptor))
-            _put(descriptor, text, os.stat(os.path.join(real, CONFIG)).st_mode & 0o777)
+            _put(descriptor, text, os.stat(like).st_mode & 0o777)
             _link(real, descriptor)
         finally:
             os.close(descriptor)

@@ -8,6 +8,7 @@ for anything else at once, this process becomes the real runtime, with all argum
 
 import os
 import signal
+import stat
 import sys
 
 from ovl_linkd.errors import UserError
@@ -31,7 +32,7 @@ def main(words: list[str] | None = None) -> int:
     if call.name in ("create", "run"):
         try:
             given = _shortened(call, runtime)
-        except UserError as error:
+        except (UserError, OSError) as error:
             _complain(call, error)
             return _REFUSED
     return _become(runtime, given)
@@ -39,14 +40,18 @@ def main(words: list[str] | None = None) -> int:
 
 def script() -> None:
     """What the installed command calls."""
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _shortened(call: Call, runtime: str) -> list[str]:
-    """Return the words of CALL, for a bundle that can be mounted. Raises UserError."""
+    """Return the words of CALL, for a bundle that can be mounted. Raises UserError, OSError."""
     directory = call.value(BUNDLE) or "."
     config = call.value(CONFIG)
-    given = _with_overlays(config or os.path.join(directory, "config.json"))
+    file = config or os.path.join(directory, "config.json")
+    given = _with_overlays(file)
     if given is None:
         return list(call.words)
     from ovl_linkd.oci_runtime import bundle
@@ -55,17 +60,21 @@ def _shortened(call: Call, runtime: str) -> list[str]:
     if text is None:
         return list(call.words)
     if config is not None or os.path.basename(runtime).startswith("crun"):
-        made = bundle.beside(directory, text)
+        made = bundle.beside(directory, text, file)
         return call.with_value(CONFIG, os.path.join(made, bundle.CONFIG))
-    return call.with_value(BUNDLE, bundle.beside(directory, bundle.relocated(text, directory)))
+    made = bundle.beside(directory, bundle.relocated(text, directory), file)
+    return call.with_value(BUNDLE, made)
 
 
 def _with_overlays(path: str) -> bytes | None:
     """Return what the file PATH says, if overlays may be in it: most bundles have none.
 
-    None as well where it can't be read; the runtime has its own words for that.
+    None as well where it can't be read, the runtime has its own words for that; and where it can be
+    read only once, as a pipe.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
         with open(path, "rb") as file:
             text = file.read(_MOST + 1)
     except OSError:
@@ -87,9 +96,11 @@ def _become(runtime: str, words: list[str]) -> int:
     return code
 
 
-def _complain(call: Call, error: UserError) -> None:
+def _complain(call: Call, error: UserError | OSError) -> None:
     """Say ERROR where the caller looks for it: engines read the log that they have named."""
-    said = f"{error.what}; {error.hint}" if error.hint else error.what
+    said = str(error)
+    if isinstance(error, UserError) and error.hint:
+        said += f"; {error.hint}"
     _say(said)
     log = call.value("log")
     if not log:
