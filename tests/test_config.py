@@ -761,7 +761,7 @@ GOOD = "links: {a: {path: /run/a, target: /x}}\n"
         (
             "control-socket: /run/" + "s/" * 52 + "s", (1, 17),
             'control-socket: "/run/' + "s/" * 17 + "s…" + "/s" * 20 + '" is 110 bytes long',
-            "at most 107 are taken",
+            "at most 103 are taken",
         ),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 `make test` counts the calls that may leave something behind, `make soak` every call.
 """
 
+import errno
 import os
 import shutil
 import signal
@@ -27,6 +28,11 @@ pytestmark = pytest.mark.needs("root")
 MOST = 5000  # calls; more is no end
 
 
+def as_sandboxed(call: Call) -> int | None:
+    """The policy of a daemon that may connect to nothing, as in its unit."""
+    return errno.EPERM if call.name == "connect" else None
+
+
 class Death:
     """The policy that kills the program before its call number ``at``: ``call``, if it got there.
 
@@ -38,6 +44,8 @@ class Death:
         self.call: Call | None = None
 
     def __call__(self, call: Call) -> int | None:
+        if call.name == "connect":
+            return as_sandboxed(call)
         if self.call or not (SOAK or call.changes):
             return None
         if self._left == 0:
@@ -84,7 +92,7 @@ class Stage(NamedTuple):
 
     def recover(self) -> None:
         """Start after a death, and see that nothing of it is left."""
-        self.daemon.rule(None)
+        self.daemon.rule(as_sandboxed)
         self.daemon.start_by_default()
         self.scene.check()
         self.daemon.stop()

@@ -256,7 +256,7 @@ def outages() -> list[tuple[str, int]]:
     if SOAK:
         return [(name, number) for name in _RUNNING for number in ERRORS]
     return [
-        ("chmod", errno.EACCES),  # of a socket that is bound: binding makes an event
+        ("link", errno.EIO),  # of a socket that is bound: whatever we make there is an event
         ("read", errno.EIO),  # of the events themselves
         ("ioctl", errno.EIO),  # of a file that is read to see whether it is still ours
         ("epoll_ctl", errno.ENOMEM),  # of a client, of a socket, of the reader's pipe
@@ -270,8 +270,8 @@ def outages() -> list[tuple[str, int]]:
 
 # What a daemon calls that runs, is hurt, and asked; test_every_call_has_its_outage holds it right.
 _RUNNING = (
-    "accept4", "bind", "chmod", "clone", "epoll_ctl", "fchmod", "ftruncate", "getdents64",
-    "inotify_add_watch", "inotify_rm_watch", "ioctl", "listen", "mkdir", "newfstatat", "openat",
+    "accept4", "bind", "clone", "epoll_ctl", "fchmod", "ftruncate", "getdents64",
+    "inotify_add_watch", "inotify_rm_watch", "ioctl", "link", "linkat", "listen", "mkdir", "newfstatat", "openat",
     "pipe2", "pwrite64", "read", "readlink", "rename", "renameat2", "sendmsg", "sendto", "socket",
     "symlink", "recvmsg", "setsockopt", "unlink", "write",
 )  # fmt: skip

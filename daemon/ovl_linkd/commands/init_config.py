@@ -29,7 +29,7 @@ _TAIL = """\
 # Look at every link this often even if no event came; at least 1s.
 #resync-interval: 60s
 
-# Where the daemon listens. At most 107 bytes.
+# Where the daemon listens. At most 103 bytes.
 #control-socket: /run/ovl-linkd/control.sock
 
 # Counters for node_exporter, none without this: link the file into its textfile directory, or name

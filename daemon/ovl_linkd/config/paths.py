@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAME_MAX = 255  # include/uapi/linux/limits.h, bytes of one component
 PATH_MAX = 4095  # the same, less the NUL
-SUN_PATH_MAX = 107  # sockaddr_un.sun_path, less the NUL: unix(7)
+SUN_PATH_MAX = 103  # sockaddr_un.sun_path, less the NUL (unix(7)) and `.new` while it is made
 SYMLINKS_MAX = 40  # MAXSYMLINKS in include/linux/namei.h, path_resolution(7)
 
 

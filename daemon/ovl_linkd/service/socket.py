@@ -20,6 +20,7 @@ MOST_CONNECTIONS = 256  # in all
 MOST_UNTRUSTED = 192  # of users other than root and our own: they can't keep those out,
 MOST_OF_ONE_USER = 32  # nor one of them the others
 _BACKLOG = 64
+NEW = ".new"  # is added to the path while a socket is made
 _LONGEST = 100  # bytes: three numbers
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
 
@@ -80,15 +81,34 @@ class ControlSocket:
         _clear(self.path, self._claim.made)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            listener.bind(self.path)
-            self._claim.record(_identity(self.path))
-            os.chmod(self.path, 0o666)
-            listener.listen(_BACKLOG)
+            self._bind(listener)
         except OSError:
             listener.close()
-            raise  # what was bound refuses all, and is cleared away by the next attempt
+            raise
         self._socket = listener
         self._identity = _identity(self.path)
+
+    def _bind(self, listener: socket.socket) -> None:
+        """Have LISTENER at the path, from the beginning as one that answers, and known for ours.
+
+        Bound at the path itself, it would be a stranger's to whoever comes after a kill that hits
+        us before it is written down. Raises OSError, FileExistsError if something came there.
+        """
+        new = f"{self.path}{NEW}"
+        _discard(new)
+        # Its mode by the umask (unix(7)), and no chmod(2) afterwards: where others may write, the
+        # name might lead to a file of somebody's by then.
+        umask = os.umask(0o111)
+        try:
+            listener.bind(new)
+        finally:
+            os.umask(umask)
+        try:
+            listener.listen(_BACKLOG)
+            self._claim.record(_identity(new))
+            os.link(new, self.path)  # and not rename(2), which asks nobody
+        finally:
+            _discard(new)
 
     def serve(self) -> None:
         """Accept connections from now on, in the running event loop."""
@@ -237,6 +257,12 @@ def _clear(path: str, made_by_us: Identity | None) -> None:
         except BlockingIOError:
             raise _taken(path) from None  # its backlog is full: somebody listens
         raise _taken(path, Peer(probe).pid)
+
+
+def _discard(path: str) -> None:
+    """Remove the socket at PATH, a temporary name of ours; nothing else. Raises OSError."""
+    if os.path.lexists(path) and stat.S_ISSOCK(os.lstat(path).st_mode):
+        os.unlink(path)
 
 
 def _taken(path: str, pid: int | str = "unknown") -> UserError:
