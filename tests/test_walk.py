@@ -151,6 +151,18 @@ def test_a_safe_directory_that_is_reached_by_an_unsafe_one_is_unsafe(scratch: Pa
 
 
 @needs_root
+def test_a_symlink_that_somebody_left_on_the_way_is_unsafe(scratch: Path) -> None:
+    """The directory was writable for a while, and was closed again: who made the symlink then
+    decided where root makes, and replaces, a name. The directory it leads to is anything but his.
+    """
+    (scratch / "safe").mkdir()
+    (scratch / "way").symlink_to("safe")
+    assert unsafe_ancestor(f"{scratch}/way/link") is None
+    os.chown(scratch / "way", 1, 1, follow_symlinks=False)
+    assert unsafe_ancestor(f"{scratch}/way/link") == f"{scratch}/way is a symlink of user 1"
+
+
+@needs_root
 def test_a_way_through_a_safe_symlink_into_an_unsafe_directory_is_unsafe(scratch: Path) -> None:
     (scratch / "theirs").mkdir()
     os.chown(scratch / "theirs", 1, 1)

@@ -90,7 +90,8 @@ def unsafe(directory: str, status: os.stat_result) -> str | None:
 
 
 def unsafe_ancestor(path: str) -> str | None:
-    """Why PATH can't be trusted: the first directory on its way that others own or may write.
+    """Why PATH can't be trusted: the first directory on its way that others own or may write, or
+    the first symlink of theirs: whoever made it decided where the path leads.
 
     None where all of them are safe, also where the way ends early: what doesn't exist is made, or
     waited for, in a directory that was checked. The directories are checked from the root down, so
@@ -99,12 +100,30 @@ def unsafe_ancestor(path: str) -> str | None:
     try:
         if _plainly_safe(path):
             return None
-        for step in walk(path):
+        for step in walk(path, lstat=_look):
             if reason := unsafe(step.directory, step.status):
                 return reason
+    except _ForeignSymlink as error:
+        return f"{error.path} is a symlink of user {error.uid}"
     except OSError:
         pass
     return None
+
+
+class _ForeignSymlink(Exception):
+    """On the way, ``path`` of the user ``uid``."""
+
+    def __init__(self, path: str, uid: int) -> None:
+        super().__init__(path)
+        self.path = path
+        self.uid = uid
+
+
+def _look(path: str) -> os.stat_result:
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
+        raise _ForeignSymlink(path, status.st_uid)
+    return status
 
 
 def _plainly_safe(path: str) -> bool:
