@@ -19,7 +19,9 @@ SCALARS = (
     | st.text()
 )
 VALUES = st.recursive(
-    SCALARS, lambda some: st.lists(some, max_size=4) | st.dictionaries(st.text(), some, max_size=4)
+    SCALARS,
+    lambda some: st.lists(some, max_size=4) | st.dictionaries(st.text(), some, max_size=4),
+    max_leaves=12,
 )
 
 

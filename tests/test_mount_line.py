@@ -1,10 +1,11 @@
 """mount(8) lines: paths change, all else stays, and what only a shell knows is not guessed."""
 
 import time
+from pathlib import Path
 
 import pytest
 
-from ovl_linkd.formats import mount_line
+from ovl_linkd.formats import mount_line, mount_program
 from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
@@ -300,3 +301,15 @@ def test_with_the_helper_only_a_line_that_skips_it_is_told_to_use_mount2() -> No
     for options in (b"-i -t", b"-ni -t", b"--internal-only -t", b"--int -t"):
         forced = b"LIBMOUNT_FORCE_MOUNT2=always " + line % (options, short)
         assert rewritten(line % (options, long), way=HELPER) == forced
+
+
+def test_only_a_helper_of_ours_lifts_what_mount_8_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else's mount.overlay may hand on as little as mount(8) itself."""
+    ours = Path(__file__).parents[1] / "daemon/mount-helper/mount.overlay"
+    theirs = tmp_path / "mount.overlay"
+    theirs.write_text('#!/bin/sh\nexec mount -i -t overlay "$@"\n')
+    for helper, there in ((ours, True), (theirs, False), (tmp_path / "none", False)):
+        monkeypatch.setattr(mount_program, "HELPERS", (str(helper),))
+        assert (mount_program.way() == HELPER) == there
