@@ -69,6 +69,25 @@ def test_from_a_user_s_own_namespace(world: World, mounter: Path) -> None:
     assert done.stdout == f"mount: 0\n{seen(ids)}"
 
 
+@pytest.mark.parametrize("who", ["landlock", "nobody", "chained"])
+def test_nobody_may_more_than_without_us(world: World, mounter: Path, who: str) -> None:
+    """Who mounted in a caller's place would give it what it has not. It is the caller that mounts,
+    with short options as with long ones: EPERM."""
+    _, options = world.layers(60)
+    file, way = world.file(options), "landlock" if who == "landlock" else "plainly"
+    front: list[str] = {
+        "landlock": [],
+        "nobody": ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+        "chained": ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"],
+    }[who]
+
+    done = world.run(*front, mounter, way, file, world.merged)
+
+    assert done.stdout == f"mount: {errno.EPERM}\n"
+    assert "became" in done.stderr
+    assert mounts_at(world.merged) == 0
+
+
 def test_two_threads_with_working_directories_of_their_own(world: World, mounter: Path) -> None:
     """As Go programs mount: each thread unshared its own, and the paths are relative to that.
 

@@ -7,6 +7,7 @@ ends what its containers still need, and no wait(2) of the command meets a child
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import struct
@@ -100,6 +101,7 @@ def _be_supervisor(
         _libc.prctl(_PR_SET_NAME, b"ovl-linkd-exec", 0, 0, 0)
         _be_spared()
         manager.enter_scope(unit)
+        _lift_limits()
         _give_up_power()
         command.send(b"done")
         _, listeners, _, _ = socket.recv_fds(command, 64, 1)
@@ -126,6 +128,18 @@ def _keep_only(kept: set[int]) -> None:
     for number in [*sorted(each for each in kept if each > 2), os.sysconf("SC_OPEN_MAX")]:
         os.closerange(start, number)
         start = number + 1
+
+
+def _lift_limits() -> None:
+    """Of what the command may use up; where they can't be lifted they stay."""
+    for limit in (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
+        most = resource.getrlimit(limit)[1]
+        for value in (resource.RLIM_INFINITY, most):
+            try:
+                resource.setrlimit(limit, (value, value))
+                break
+            except (OSError, ValueError):
+                continue
 
 
 def _give_up_power() -> None:
