@@ -131,7 +131,6 @@ class Guard:
             return False
         if child == 0:
             self._be_worker(number, guard)
-        self._slots[number].pid = child
         pidfd = os.pidfd_open(child)
         self._trouble = None
         self._workers[number] = (child, pidfd)
@@ -141,6 +140,7 @@ class Guard:
     def _be_worker(self, number: int, guard: int) -> NoReturn:
         try:
             self._succession.wait_for_it(guard)
+            self._slots[number].pid = os.getpid()
             Worker(number, self._around, self._succession.is_mine).serve()
         except Orphaned:
             Guard(self._around, self._woken, self._state, self._succession).take_over()
@@ -163,8 +163,8 @@ class Guard:
                 self._doomed.remove(number)
                 slot.clear()
             elif slot.tries >= _TRIES:
-                give_up(self._around, number)
-                self._blindly(slot, "as it kills who looks at it")
+                if give_up(self._around, number):
+                    self._blindly(slot, "as it kills who looks at it")
                 slot.clear()
 
     def _be_patient(self) -> None:
@@ -175,8 +175,8 @@ class Guard:
             slot = self._slots[number]
             late = slot.holds_call and now - slot.since > patience
             if late and number not in self._doomed:
-                give_up(self._around, number)
-                self._blindly(slot, f"after {patience:g} s of looking at it")
+                if give_up(self._around, number):
+                    self._blindly(slot, f"after {patience:g} s of looking at it")
                 self._doomed.add(number)
                 os.kill(child, signal.SIGKILL)
 

@@ -26,9 +26,15 @@ class Succession:
         signal.signal(signal.SIGUSR1, self._told)
 
     def wait_for_it(self, guard: int) -> None:
-        """Be told when GUARD, the parent of this process, dies."""
+        """Be told when GUARD, the parent of this process, dies.
+
+        If it did before it could note who this is, and there is another by now, that one doesn't
+        know of this process, which ends: its slot will be somebody else's.
+        """
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1, 0, 0, 0)
         if os.getppid() != guard:
+            if not self._take():
+                os._exit(1)
             self._vacant = True
 
     def is_mine(self) -> bool:

@@ -182,7 +182,8 @@ class Worker:
 
     def _refuse(self, decision: Decision) -> None:
         caller = self._who()
-        seccomp.refuse(self._around.listener, self._slot.notification.id, errno.EINVAL)
+        if not seccomp.refuse(self._around.listener, self._slot.notification.id, errno.EINVAL):
+            return  # it is gone
         self._slot.refused += 1
         hint = f" (what would help: {decision.remedy})" if decision.remedy else ""
         self._around.voice.refused(f"{caller}: refused: {decision.reason}{hint}")
@@ -215,15 +216,15 @@ def away(names: Names, of_no_use: Sequence[str]) -> bool:
     return False
 
 
-def give_up(around: Surroundings, number: int) -> None:
-    """Answer the call in slot NUMBER without looking at it any further.
+def give_up(around: Surroundings, number: int) -> bool:
+    """Answer the call in slot NUMBER without another look at it; False if nobody waits for that.
 
     What is not known to be an overlay with too many options goes on: with it the kernel does what
     it would do without us. The rest is refused.
     """
     slot = around.slots[number]
     if slot.stage == RECEIVED:
-        seccomp.let_through(around.listener, slot.notification.id)
-    else:
-        seccomp.refuse(around.listener, slot.notification.id, errno.EINVAL)
-        slot.refused += 1
+        return seccomp.let_through(around.listener, slot.notification.id)
+    refused = seccomp.refuse(around.listener, slot.notification.id, errno.EINVAL)
+    slot.refused += refused
+    return refused
