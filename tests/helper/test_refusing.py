@@ -238,7 +238,11 @@ def none_of_ours(machine: Machine) -> None:
     subprocess.run(["umount", machine.userland.path("/usr/lib/ovl-linkd")], check=True)
 
 
-BROKEN = [no_python, half_a_python, none_of_ours]
+BROKEN: dict[Callable[[Machine], None], str] = {
+    no_python: "not found",
+    half_a_python: "No module named 'encodings'",
+    none_of_ours: "No module named 'ovl_linkd'",
+}
 
 
 @pytest.mark.parametrize("spoil", BROKEN, ids=lambda each: each.__name__)
@@ -257,12 +261,34 @@ def test_small_mounts_need_no_python_and_long_ones_say_that_they_do(
     assert done.returncode == 0
     machine.umount()
 
-    done = machine.mount(lower(layers))
-    assert done.returncode == 2
-    last = done.stderr.splitlines()[-1]
+    said = refused(machine.mount(lower(layers)), code=2)
     size = len(lower(layers)) + len("rw,")
-    assert last.startswith(f"mount.overlay: {size} bytes of options can't be mounted: ")
-    assert "needs Python for them, and /usr/bin/python3 ended with status " in last
+    assert said.startswith(f"{size} bytes of options can't be mounted: ")
+    assert "needs Python for them, and /usr/bin/python3 ended with status " in said
+    assert BROKEN[spoil] in said
+    assert not machine.line()
+
+
+def test_why_a_small_mount_failed_is_said_by_us_alone(
+    machine: Machine, layers: list[bytes]
+) -> None:
+    """mount(8): "special device overlay does not exist", or "wrong fs type, bad option …"."""
+    gone = layers[1] + b"x"
+    said = refusal(machine, lower([layers[0], gone]))
+    assert said == f"lower layer 2 of 2 does not exist: {os.fsdecode(gone)}"
+    assert refusal(machine, lower(layers[:1])).startswith("one lower layer and no upperdir")
+    assert refusal(machine, lower(layers[:2]) + b",what=1").startswith("Unknown parameter 'what'")
+    assert refusal(machine, lower(layers[:2]) + b":").startswith("an empty layer at the end")
+
+
+def test_without_python_it_is_mount_that_says_why_a_small_mount_failed(
+    machine: Machine, layers: list[bytes]
+) -> None:
+    none_of_ours(machine)
+    done = machine.mount(lower([layers[0], layers[1] + b"x"]))
+    assert done.returncode == 32
+    assert done.stderr.startswith(f"mount: {machine.target}: ")
+    assert "Traceback" not in done.stderr
     assert not machine.line()
 
 
