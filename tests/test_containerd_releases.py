@@ -118,7 +118,7 @@ def test_one_that_runs_under_exec_has_what_it_needs(
 )
 def test_exec_goes_in_front_of_what_the_unit_starts(start: str, made: str) -> None:
     text = init_drop_in.for_exec("containerd.service", start, "/usr/bin/ovl-linkd").text
-    assert text.endswith(f"\nExecStart=\nExecStart={made}\n")
+    assert text.endswith(f"\nExecStart=\nExecStart={made}\nSyslogIdentifier=containerd\n")
     if not start:
         assert text == (TOP / "systemd/containerd-exec.conf.example").read_text()
 

@@ -184,10 +184,10 @@ def _under_exec(name: str) -> "DropIn":
     from ovl_linkd.commands.init_drop_in import for_exec
     from ovl_linkd.machine import units
 
-    unit = units.load(name)
-    start = (unit.values("ExecStart") if unit else [])[-1:]
-    plain = re.sub(r"\S*ovl-linkd\s+exec\s+(--\s+)?", "", start[0]) if start else ""
-    return for_exec(name, plain, shutil.which("ovl-linkd") or "/usr/bin/ovl-linkd")
+    unit = units.load(name) or units.Unit(name, "", ())
+    start, called = ("".join(unit.values(key)[-1:]) for key in ("ExecStart", "SyslogIdentifier"))
+    start = re.sub(r"\S*ovl-linkd\s+exec\s+(-\S+\s+)*", "", start)
+    return for_exec(name, start, shutil.which("ovl-linkd") or "/usr/bin/ovl-linkd", called)
 
 
 def _fragment(link: "Link", its: "Containerd") -> str:

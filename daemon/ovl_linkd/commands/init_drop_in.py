@@ -90,10 +90,11 @@ def for_user(unit: str, links: Sequence[Link]) -> DropIn:
     return _drop_in(unit, lines)
 
 
-def for_exec(unit: str, start: str, program: str) -> DropIn:
+def for_exec(unit: str, start: str, program: str, called: str = "") -> DropIn:
     """The drop-in that has UNIT started by `ovl-linkd exec`, PROGRAM, in front of what START says.
 
-    START: the unit's ExecStart=; where it has none, what is called like UNIT is meant.
+    START: the unit's ExecStart=; where it has none, what is called like UNIT is meant. CALLED: how
+    the journal calls it, if not by its file's name.
     """
     found = _START.fullmatch(start) or _START.fullmatch(f"/usr/bin/{unit.partition('.')[0]}")
     assert found
@@ -107,6 +108,7 @@ def for_exec(unit: str, start: str, program: str) -> DropIn:
         "# Containers that it starts can mount as long as they live, whatever becomes of it.",
         "ExecStart=",
         f"ExecStart={flags.replace('@', '')}{program} exec -- {command}{words}",
+        f"SyslogIdentifier={called or os.path.basename(command)}",
     ]
     return _drop_in(unit, lines)
 

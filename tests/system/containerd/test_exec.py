@@ -80,6 +80,7 @@ def test_under_exec_it_pulls_and_runs_them_unchanged(wrapped: Node) -> None:
         assert wrapped.lower(f"c{layers}", expand=True) == made
         short = [layer.replace(f"{STORE}/snapshots", LAYERS_SHORT) for layer in made]
         assert wrapped.lower(f"c{layers}") == short
+    assert "successfully booted" in wrapped.machine.journal("-t", "containerd")
     said = wrapped.machine.run("ovl-linkd", "doctor", code=None).stdout
     assert "containerd 1.1.2 is started by ovl-linkd exec" in said
     assert "rootfs" not in said, "none of them is taken for one that was cut"
