@@ -133,7 +133,7 @@ def cgroups_of_crun(bundle: Bundle) -> Iterator[None]:
     hybrid = not (cgroups / "cgroup.procs").exists()
     if hybrid:
         subprocess.run(["mount", "-t", "cgroup2", "none", cgroups], check=True)
-        bundle.more = ["--cgroup-manager=disabled"]
+    bundle.more = ["--cgroup-manager=disabled"]
     yield
     if hybrid:
         subprocess.run(["umount", cgroups], check=True)
