@@ -56,6 +56,34 @@ def findings(concern: str, done: subprocess.CompletedProcess[str]) -> list[dict[
 
 @pytest.mark.needs("root")
 @in_a_private_world
+def test_a_cleaner_that_would_empty_the_farm() -> None:
+    """And its ledger: with both gone, an id could come back within a boot."""
+    rules = Path("/run/tmpfiles.d/clean.conf")
+    rules.parent.mkdir()
+    rules.write_text("d /run - - - am:10d\n")
+    file = config("farm: {path: /run/ctrdf}\nlinks: {}\n")
+
+    def removed() -> list[str]:
+        done = call("--json", "--config", file)
+        return [one["what"] for one in findings("cleaners", done) if "/run/" in one["what"]]
+
+    assert removed() == [
+        "systemd-tmpfiles removes /run/ctrdf/* once it is 10d old",
+        "systemd-tmpfiles removes /run/.ctrdf.ovl-linkd-farm once it is 10d old",
+    ]
+    lines = subprocess.run(
+        [sys.executable, "-m", "ovl_linkd", "tmpfiles", "--config", file],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": DAEMON},
+        check=True,
+    ).stdout
+    Path("/run/tmpfiles.d/ovl-linkd.conf").write_text(lines)
+    assert removed() == []
+
+
+@pytest.mark.needs("root")
+@in_a_private_world
 def test_the_whole_story_for_programs() -> None:
     """A link that is missing and a mount that was cut; then the link is put right."""
     upper, work = make_upper(99)

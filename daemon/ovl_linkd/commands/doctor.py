@@ -54,7 +54,7 @@ def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
     from ovl_linkd.doctor import links as kept
     from ovl_linkd.machine import containerd as machine
 
-    links, others, faulty = _configured(config_file)
+    links, farmed, others, faulty = _configured(config_file)
 
     def containerds() -> "list[machine.Containerd]":
         return [machine.read(), *machine.others()]
@@ -66,7 +66,7 @@ def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
         ("kernel", kernel.findings),
         ("mount(8)", mount_program.findings),
         ("links", lambda: faulty or kept.findings(links, runs())),
-        ("cleaners", lambda: cleaners.findings(links)),
+        ("cleaners", lambda: cleaners.findings([*links, *farmed])),
         ("containerd", lambda: containerd.findings(links, containerds())),
         ("units", lambda: units.findings(links, others, containerds())),
         ("exec", below_exec.findings),
@@ -90,25 +90,29 @@ def _findings(name: str, look: "Callable[[], list[Finding]]") -> "list[Finding]"
 
 def _configured(
     config_file: str | None,
-) -> "tuple[tuple[Link, ...], list[str], list[Finding]]":
-    """The links, the other files that the daemon makes, and what is wrong with the configuration.
+) -> "tuple[tuple[Link, ...], list[Link], list[str], list[Finding]]":
+    """The links, what stands for the farm's, what else the daemon makes, and what is wrong with the
+    configuration.
 
     Where it is faulty there are no links.
     """
     from ovl_linkd.config import ConfigError, load
     from ovl_linkd.doctor.finding import UNKNOWN, WRONG, Finding
+    from ovl_linkd.links.ledger import path_of
+    from ovl_linkd.links.link import Link
 
     why = "nothing that depends on the links could be looked at"
     try:
         config = load(config_file)
     except ConfigError as error:
         what = f"the configuration is faulty: {error.problems[0]}"
-        return (), [], [Finding(WRONG, what, why, "ovl-linkd check")]
+        return (), [], [], [Finding(WRONG, what, why, "ovl-linkd check")]
     except Exception as error:
         what = f"the configuration could not be read: {type(error).__name__}: {error}"
-        return (), [], [Finding(UNKNOWN, what, why)]
-    others = [path for path in (config.control_socket, config.metrics_file) if path]
-    return config.links, others, []
+        return (), [], [], [Finding(UNKNOWN, what, why)]
+    farm = config.farm.path if config.farm else None
+    farmed = [Link("farm", path, "/") for path in (f"{farm}/*", path_of(farm))] if farm else []
+    return config.links, farmed, config.others, []
 
 
 def _json(groups: "list[tuple[str, list[Finding]]]", ok: bool) -> Json:

@@ -135,7 +135,7 @@ def _outside_run(config_file: str | None) -> list[str]:
     """The directories outside /run that the daemon has to write: for links, socket, metrics."""
     config = _configured(config_file)
     paths = [link.path for link in config.links]
-    paths += [path for path in (config.control_socket, config.metrics_file) if path]
+    paths += config.others
     parents = dict.fromkeys(os.path.dirname(path) for path in paths)
     return [each for each in parents if not f"{os.path.realpath(each)}/".startswith("/run/")]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovl_linkd import config_files
 from ovl_linkd.config.node import Node, Place, Problem, escaped
+from ovl_linkd.links.ledger import path_of
 from ovl_linkd.links.link import Link
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ class Config(NamedTuple):
     control_socket: str
     metrics_file: str | None
     files: tuple[str, ...]
+
+    @property
+    def others(self) -> list[str]:
+        """What the daemon makes beside links: its files, and the farm's directory and ledger."""
+        farm = [self.farm.path, path_of(self.farm.path)] if self.farm else []
+        return [path for path in (self.control_socket, self.metrics_file, *farm) if path]
 
 
 class ConfigError(Exception):
