@@ -1,6 +1,7 @@
 """The farm on a real directory, with a clock of the test's own."""
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -311,6 +312,20 @@ def test_the_ledger_does_not_grow_without_end(world: World) -> None:
     assert len(world.ledger.read_bytes().splitlines()) < 12_000
     world.start(keep=0.0)
     assert world.lease("a") != ["1"]
+
+
+def test_a_ledger_that_somebody_holds_is_waited_for(world: World) -> None:
+    """Another daemon that starts, for a moment. Only what it wrote would make the farm its own."""
+    (a,) = world.lease("a")
+    held = os.open(world.ledger, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    with pytest.raises(Unusable, match="another process is writing it"):
+        world.lease("b")
+    assert world.trouble() == "failing"
+    os.close(held)
+    world.settle(NOW + 1)
+    assert world.trouble() is None
+    assert world.lease("a", "b", now=NOW + 1)[0] == a
 
 
 def test_a_full_disk_leaves_the_ledger_as_it_was(

@@ -147,8 +147,7 @@ def remove_farm(farm: str, root: str = "/") -> None:
     place = os.path.join(root, farm[1:])
     ledger = Ledger(path_of(place))
     try:
-        with ledger.locked():
-            memory = ledger.read()
+        memory = ledger.peek()
         if memory is None or os.path.islink(place):
             return
         remove([Link(x.id, f"{farm}/{x.id}", x.target) for x in memory.leases], root)

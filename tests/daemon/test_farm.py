@@ -312,6 +312,30 @@ def test_what_was_removed_while_no_daemon_ran_comes_back(farm: Farm) -> None:
     farm.until_right(leased)
 
 
+def test_what_was_removed_comes_back_without_a_daemon(farm: Farm) -> None:
+    """By hand, and nothing is leased, expires, or is taken from the next daemon by it."""
+    farm.daemon.start()
+    layers = farm.layers(5)
+    leased = dict(zip(farm.lease(*layers), layers, strict=True))
+    farm.daemon.stop()
+    shutil.rmtree(farm.path)
+    before = farm.ledger.read_bytes()
+    done = command("repair", "--offline", "--config", farm.daemon.config)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0, f"farm: ok: {farm.path}: 5 of 5 entries put right\n", "",
+    )  # fmt: skip
+    assert all(os.readlink(short) == layer for short, layer in leased.items())
+    assert farm.ledger.read_bytes() == before
+    shutil.rmtree(farm.path)
+    farm.path.symlink_to("/elsewhere")
+    done = command("repair", "--offline", "--config", farm.daemon.config)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"farm: blocked: {farm.path}: a symlink is at {farm.path} (to")
+    farm.path.unlink()
+    farm.daemon.start()
+    assert farm.lease(*layers) == list(leased)
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_restart_forgets_nothing_and_gives_no_id_again(farm: Farm, how: str) -> None:
     farm.daemon.start()

@@ -25,13 +25,14 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Put the links right, and print how each is."""
+    well = True
     if options.offline:
-        links = _offline(options)
+        links, well = _offline(options)
     else:
         links = ask(options.config, "Repair", names=options.names, adopt=options.adopt)
     for link in links:
         print(printable(_line(link)))
-    return 0 if all(link["state"] == "ok" for link in links) else 1
+    return 0 if well and all(link["state"] == "ok" for link in links) else 1
 
 
 def _line(link: dict[str, Any]) -> str:
@@ -41,19 +42,36 @@ def _line(link: dict[str, Any]) -> str:
     return f"{text} (to do: {link['remedy']})" if link["remedy"] else text
 
 
-def _offline(options: Namespace) -> list[dict[str, Any]]:
-    """Do it here; standard library only while the daemon's published file is fresh."""
+def _offline(options: Namespace) -> tuple[list[dict[str, Any]], bool]:
+    """Do it here; the links, and whether the farm is well, if it was meant, too.
+
+    Standard library only while the daemon's published file is fresh.
+    """
     import time
 
     from ovl_linkd import published
     from ovl_linkd.errors import UserError
     from ovl_linkd.links.keeper import Keeper
 
-    links = published.known(options.config).links
+    known = published.known(options.config)
+    links = known.links
     if unknown := set(options.names) - {link.name for link in links}:
         raise UserError(f"no link is named {min(unknown)}", "ovl-linkd status", 2)
     keeper = Keeper(time.monotonic)
     keeper.want(link for link in links if not options.names or link.name in options.names)
     keeper.sweep()
     keeper.insist(keeper.names, time.monotonic(), options.adopt)
-    return [status._asdict() | status.link._asdict() for status in keeper.statuses()]
+    well = _farm(known.farm) if known.farm and not options.names else True
+    return [status._asdict() | status.link._asdict() for status in keeper.statuses()], well
+
+
+def _farm(path: str) -> bool:
+    """Put the entries of the farm at PATH right, and say so; whether all of it is well."""
+    from ovl_linkd.links.offline import mend
+
+    trouble, entries, mended = mend(path)
+    text = f"farm: ok: {path}: {mended:,} of {entries:,} entries put right"
+    if trouble:
+        text = f"farm: {trouble.state}: {path}: {trouble.reason} (to do: {trouble.remedy})"
+    print(printable(text))
+    return trouble is None

@@ -69,7 +69,7 @@ class Ledger:
         """Keep other processes from writing the file meanwhile, if there is one.
 
         Held for moments, never for long: an open file would keep its file system from being
-        unmounted. Raises OSError, EBUSY if another process is at it.
+        unmounted. Raises OSError, EAGAIN if another process is at it.
         """
         try:
             self._held = self._open(os.O_RDONLY)
@@ -88,6 +88,14 @@ class Ledger:
             return None
         with open(self._held, "rb", closefd=False) as file:
             return _understood(file.read())
+
+    def peek(self) -> Memory | None:
+        """As read(), for who only looks and must not be in the way of who writes."""
+        try:
+            with open(self.path, "rb", opener=_open_to_look) as file:
+                return _understood(file.read())
+        except FileNotFoundError:
+            return None
 
     def rewrite(self, memory: Memory) -> None:
         """Have the locked() file say MEMORY and nothing else, atomically and durably.
@@ -151,7 +159,8 @@ class Ledger:
                 raise BlockingIOError  # it was replaced before it was ours
         except BlockingIOError:
             os.close(descriptor)
-            raise self._busy() from None
+            text = "another process is writing it"
+            raise BlockingIOError(errno.EAGAIN, text, self.path) from None
         except OSError:
             os.close(descriptor)
             raise
@@ -160,15 +169,16 @@ class Ledger:
     def _insist(self, status: os.stat_result) -> None:
         """Raise OSError unless the file, with STATUS, is as we left it."""
         if (status.st_ino, status.st_size) != self._seen:
-            raise self._busy()
-
-    def _busy(self) -> OSError:
-        what = "another process has written it: is there a second daemon with this farm?"
-        return OSError(errno.EBUSY, what, self.path)
+            what = "another process has written it: is there a second daemon with this farm?"
+            raise OSError(errno.EBUSY, what, self.path)
 
     def _keep_in_mind(self, inode: int, size: int, lines: int) -> None:
         self._seen = (inode, size)
         self.lines = lines
+
+
+def _open_to_look(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def given(lease: Lease) -> str:

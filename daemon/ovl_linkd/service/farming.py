@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ovl_linkd import config
+from ovl_linkd.links.boot import boot_id
 from ovl_linkd.links.farm import Farm
 from ovl_linkd.links.flags import is_append_only
 from ovl_linkd.links.terms import Status, Wanted
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 TAG = ".farm"  # the watch's tag for the farm; TAG/ID for an entry. No link has such a name
 _ENTRY = f"{TAG}/"
-_BOOT = "OVL_LINKD_BOOT_ID"  # set by the unit, whose sandbox hides the file
-_BOOT_FILE = "/proc/sys/kernel/random/boot_id"
 
 
 class Farming:
@@ -174,12 +173,3 @@ class Farming:
         self._changed(False)
         loop = asyncio.get_running_loop()
         self._saying = loop.call_later(WINDOW, self._tell_repairs, farm)
-
-
-def boot_id() -> str:
-    """What tells this boot from every other one (random(4)). Raises OSError."""
-    said = os.environ.get(_BOOT)
-    if not said:
-        with open(_BOOT_FILE, encoding="ascii") as file:
-            said = file.read()
-    return said.strip().replace("-", "")
