@@ -1,7 +1,22 @@
-"""A file that is replaced as a whole: whoever reads it sees the old text or the new one."""
+"""A file of ours that is replaced as a whole: whoever reads it sees the old text or the new one.
+
+in_place.py is for files that are somebody else's.
+"""
 
 import os
 import stat
+
+
+def content(path: str) -> str | None:
+    """What PATH says, the empty string for a mask (a symlink to /dev/null); None if missing.
+
+    Raises OSError.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return "" if os.path.islink(path) else None
 
 
 def replace(path: str, text: str, durable: bool = False) -> None:

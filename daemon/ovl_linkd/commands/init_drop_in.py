@@ -12,6 +12,7 @@ from ovl_linkd.formats import unit as words
 from ovl_linkd.links.link import Link
 from ovl_linkd.machine import units
 from ovl_linkd.machine.containerd import PLUGIN, Containerd
+from ovl_linkd.replacing import content, replace
 
 DIRECTORY = "/etc/systemd/system"
 NAME = "ovl-linkd.conf"
@@ -181,7 +182,7 @@ def write(drop_in: DropIn, root: str = "") -> str:
     """Put DROP_IN in its place; what was done. Raises UserError where another file is there."""
     path = root + drop_in.file
     try:
-        present = _content(path)
+        present = content(path)
         if present == drop_in.text:
             return f"{path} is right already"
         if present is not None and present.partition("\n")[0] != MARK:
@@ -190,23 +191,10 @@ def write(drop_in: DropIn, root: str = "") -> str:
                 "compare it with what is printed without --write",
             )
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        # A name that systemd doesn't read: it takes *.conf only.
-        spare = f"{path}.new"
-        with open(spare, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(drop_in.text)
-        os.rename(spare, path)
+        replace(path, drop_in.text)
     except OSError as error:
         raise UserError(f"{error.strerror}: {error.filename or path}", "run it as root") from None
     return f"{path} written; systemctl daemon-reload makes systemd read it"
-
-
-def _content(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except FileNotFoundError:
-        return "" if os.path.islink(path) else None
 
 
 def _drop_in(unit: str, lines: Sequence[str]) -> DropIn:

@@ -15,7 +15,7 @@ from ovl_linkd import published
 from ovl_linkd.errors import UserError
 from ovl_linkd.links import ledger
 from ovl_linkd.links.link import Link
-from ovl_linkd.replacing import replace
+from ovl_linkd.replacing import content, replace
 
 NAME = "ovl-linkd.conf"
 #: where administrators and, since nothing else outlives a boot, programs put lines of their own
@@ -117,10 +117,10 @@ def _argument(target: str) -> str:
 
 def _write(text: str, path: str) -> str | None:
     """Have PATH say TEXT, atomically, and tell what was done if anything was. Raises OSError."""
-    present = _content(path)
+    present = content(path)
     if present is not None and present.partition("\n")[0] != MARK:
         return f"{path} was not written by ovl-linkd and is left alone"
-    packaged = next(filter(None, (_content(f"{place}/{NAME}") for place in PACKAGED)), "")
+    packaged = next(filter(None, (content(f"{place}/{NAME}") for place in PACKAGED)), "")
     if _meant(packaged) == _meant(text):
         if present is None:
             return None
@@ -137,12 +137,3 @@ def _write(text: str, path: str) -> str | None:
 
 def _meant(text: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("#")]
-
-
-def _content(path: str) -> str | None:
-    """What PATH says, the empty string for a mask (a symlink to /dev/null); None if missing."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except FileNotFoundError:
-        return "" if os.path.islink(path) else None
