@@ -216,7 +216,7 @@ def test_what_one_concern_stumbles_over_hides_no_other(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("ovl_linkd.doctor.fstab.findings", stumble)
     monkeypatch.setattr("ovl_linkd.machine.containerd.others", stumble)
-    for where in ("kernel", "mount_program"):  # not what this is about
+    for where in ("kernel", "mount8"):  # not what this is about
         monkeypatch.setattr(f"ovl_linkd.doctor.{where}.findings", list)
     groups = dict(doctor.examine(None))
     assert list(groups) == CONCERNS

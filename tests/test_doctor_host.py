@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ovl_linkd
-from ovl_linkd.doctor import kernel, mount_program, watches
+from ovl_linkd.doctor import kernel, mount8, watches
 from ovl_linkd.doctor.finding import MAYBE, NOTE, OK, UNKNOWN, WRONG
 from ovl_linkd.overlay import probes
 from tests.kernel.world import in_a_private_world, make_layers, mount_as_it_stands
@@ -47,7 +47,7 @@ def test_nothing_of_it_reaches_the_machine_s_mount_table() -> None:
     before = Path("/proc/self/mountinfo").read_text()
     directory = os.getcwd()
     kernel.findings()
-    mount_program.findings()
+    mount8.findings()
     assert Path("/proc/self/mountinfo").read_text() == before
     assert os.getcwd() == directory
 
@@ -56,8 +56,8 @@ def test_nothing_of_it_reaches_the_machine_s_mount_table() -> None:
 def test_without_root_it_is_tried_in_a_user_namespace() -> None:
     """Or it is said that it can't be: never guessed."""
     done = as_nobody(
-        "from ovl_linkd.doctor import kernel, mount_program\n"
-        "print(*[x.level for x in kernel.findings() + mount_program.findings()])"
+        "from ovl_linkd.doctor import kernel, mount8\n"
+        "print(*[x.level for x in kernel.findings() + mount8.findings()])"
     )
     levels = done.split()
     assert levels[0] == OK, "the page size needs no trial"
@@ -74,7 +74,7 @@ def as_nobody(script: str) -> str:
         "import os, sys\n"
         f"sys.path.insert(0, {str(package)!r})\n"
         "import ctypes, json, subprocess, shutil, signal, tomllib\n"
-        "import ovl_linkd.doctor.kernel, ovl_linkd.doctor.mount_program, ovl_linkd.doctor.mounts\n"
+        "import ovl_linkd.doctor.kernel, ovl_linkd.doctor.mount8, ovl_linkd.doctor.mounts\n"
         "import ovl_linkd.machine.containerd\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         f"{script}\n"
@@ -123,9 +123,9 @@ def test_mount_8_is_tried_with_more_than_255_bytes(
     (tmp_path / "mount").write_text(script)
     (tmp_path / "mount").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(mount_program, "HELPERS", ())
+    monkeypatch.setattr(mount8, "HELPERS", ())
 
-    (one,) = mount_program.findings()
+    (one,) = mount8.findings()
 
     assert one.level == NOTE
     assert says in one.what
@@ -139,8 +139,8 @@ def test_the_helper_lifts_what_limits_mount_8(
 ) -> None:
     helper = tmp_path / "mount.overlay"
     helper.touch()
-    monkeypatch.setattr(mount_program, "HELPERS", (str(helper),))
-    (one,) = mount_program.findings()
+    monkeypatch.setattr(mount8, "HELPERS", (str(helper),))
+    (one,) = mount8.findings()
     assert one.level == OK
     assert str(helper) in one.what
 
@@ -152,7 +152,7 @@ def test_a_mount_8_that_mounts_nothing_is_no_measure(
     (tmp_path / "mount").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "mount").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    (one,) = mount_program.findings()
+    (one,) = mount8.findings()
     assert one.level == UNKNOWN
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ovl_linkd.formats import mount_line, mount_program
+from ovl_linkd.formats import mount8, mount_line
 from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
@@ -311,5 +311,5 @@ def test_only_a_helper_of_ours_lifts_what_mount_8_takes(
     theirs = tmp_path / "mount.overlay"
     theirs.write_text('#!/bin/sh\nexec mount -i -t overlay "$@"\n')
     for helper, there in ((ours, True), (theirs, False), (tmp_path / "none", False)):
-        monkeypatch.setattr(mount_program, "HELPERS", (str(helper),))
-        assert (mount_program.way() == HELPER) == there
+        monkeypatch.setattr(mount8, "HELPERS", (str(helper),))
+        assert (mount8.way() == HELPER) == there

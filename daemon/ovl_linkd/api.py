@@ -60,9 +60,9 @@ def rewrite(
         raise ValueError(f"format is {format!r}, none of {names}")
     way = MOUNT2
     if form.by_mount8:
-        from ovl_linkd.formats import mount_program
+        from ovl_linkd.formats import mount8
 
-        way = mount_program.way()
+        way = mount8.way()
     prefixes = _prefixes(links) if links is not None else _prefixes(_configured(healthy=True))
     return form.module.rewrite(_encoded(text), prefixes, _limits.of_this_kernel(), when, way=way)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ovl_linkd import config_files, supervisors
-from ovl_linkd.formats import mount_program
+from ovl_linkd.formats import mount8
 from ovl_linkd.links.ledger import Damaged, Ledger, path_of
 from ovl_linkd.links.link import Link
 
@@ -62,7 +62,7 @@ def find(links: Iterable[Link], root: str = "/", farm: str | None = None) -> lis
     names = {"ovl-linkd": re.compile(r"(?<![\w-])ovl-linkd(?:-runc)?(?![\w-])")}
     for path in [link.path for link in links] + ([farm] if farm else []):
         names[path] = re.compile(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])")
-    if mount_program.has_helper(root):
+    if mount8.has_helper(root):
         names["mount.overlay"] = _FOR_THE_HELPER
     return [found for file in _files(root) for found in _in_file(file, names)]
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 from ovl_linkd.errors import UserError
-from ovl_linkd.formats import mount_program
+from ovl_linkd.formats import mount8
 from ovl_linkd.formats.judging import MOUNT2
 from ovl_linkd.formats.spelling import Rewritten
 from ovl_linkd.formats.table import Format
@@ -34,7 +34,7 @@ def rewritten(
     Nothing durable goes by the farm. Raises UserError where TEXT is malformed (exit code 2), can't
     be made to fit, or where a link that it needs doesn't lead to its target on disk at this moment.
     """
-    way = mount_program.way() if form.by_mount8 else MOUNT2
+    way = mount8.way() if form.by_mount8 else MOUNT2
     links = list(links)
     try:
         known, most = prefixes(links), limits.of_this_kernel()

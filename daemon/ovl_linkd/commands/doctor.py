@@ -46,7 +46,7 @@ def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
         containerd,
         fstab,
         kernel,
-        mount_program,
+        mount8,
         mounts,
         units,
         watches,
@@ -64,7 +64,7 @@ def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
 
     concerns: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("kernel", kernel.findings),
-        ("mount(8)", mount_program.findings),
+        ("mount(8)", mount8.findings),
         ("links", lambda: faulty or kept.findings(links, runs())),
         ("cleaners", lambda: cleaners.findings([*links, *farmed])),
         ("containerd", lambda: containerd.findings(links, containerds())),

@@ -3,8 +3,8 @@
 import os
 
 from ovl_linkd.doctor.finding import NOTE, OK, UNKNOWN, Finding
-from ovl_linkd.formats import mount_program
-from ovl_linkd.formats.mount_program import HELPERS
+from ovl_linkd.formats import mount8
+from ovl_linkd.formats.mount8 import HELPERS
 from ovl_linkd.overlay import probes
 
 _HELPER = "switch mount.overlay on (man mount.overlay)"
@@ -59,7 +59,7 @@ def _mounts(program: str, options: str, **more: str) -> bool:
 
 
 def _untried(why: str) -> Finding:
-    if mount_program.takes_by_value():
+    if mount8.takes_by_value():
         what = "mount(8) says that it hands each value to fsconfig(2), which takes 255 bytes"
     else:
         what = "mount(8) says nothing of fsconfig(2): it will hand all options to mount(2)"
