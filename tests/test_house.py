@@ -169,6 +169,14 @@ def test_every_part_is_in_the_table() -> None:
     assert parts == set(MAY_IMPORT), "say in MAY_IMPORT what the new part may know of"
 
 
+def test_the_readme_says_what_every_part_is_about() -> None:
+    """And where each kind of test is: where else would somebody new look?"""
+    said = (TOP / "README.md").read_text().partition("\n## Develop\n")[2]
+    assert set(re.findall(r"(?m)^\| `(\w+)/` \|", said)) == set(MAY_IMPORT) - {"."}
+    kinds = {path.parent.name for path in (TOP / "tests").glob("*/test_*.py")}
+    assert kinds | {"bench", "endurance"} <= set(re.findall(r"`tests/(\w+)`", said))
+
+
 def test_imports_run_one_way() -> None:
     """The planner must work without a daemon, the keeper without an event loop.
 
