@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ovl_linkd.supervisors import DIRECTORY
 from tests.manuals import told
 from tests.system.conftest import install
 from tests.system.containerd import images
@@ -53,8 +52,8 @@ def under_exec(older_node: Node) -> Node:
 
 def supervisors(machine: Machine) -> list[int]:
     """Those that run for containerd, not for its client."""
-    files = [json.loads(file.read_text()) for file in machine.path(DIRECTORY).glob("*.json")]
-    return [each["pid"] for each in files if each["command"] == ["/usr/bin/containerd"]]
+    said = json.loads(machine.run("ovl-linkd", "status", "--json", code=None).stdout)["exec"]
+    return [each["pid"] for each in said if each["command"] == ["/usr/bin/containerd"]]
 
 
 def test_without_help_it_runs_no_image_of_128_layers(older_node: Node) -> None:
@@ -95,7 +94,7 @@ def test_what_was_started_before_can_still_mount(wrapped: Node) -> None:
     (old,) = supervisors(machine)
 
     machine.systemctl("restart", UNIT)
-    assert len(supervisors(machine)) == 2
+    until(lambda: len(supervisors(machine)) == 2)
     assert wrapped.shell_in("old", MOUNTS) == seen(128)
 
     machine.run("pkill", "-KILL", "--parent", str(old))
