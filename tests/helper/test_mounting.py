@@ -240,6 +240,22 @@ def test_fake_mounts_nothing_and_verbose_says_how(machine: Machine) -> None:
     )
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_it_needs_no_terminal_nor_anything_in_its_place(closed: str, machine: Machine) -> None:
+    """What a daemon that mounts has closed, the shell calls a bad descriptor, and ends."""
+    for count in (2, 60):
+        ids = range(count)
+        options = lower(machine.layers(ids, machine.store(name=f"c{count}")))
+        line = f'mount.overlay overlay {machine.target} -o "$0" {closed}'
+        assert machine.run("sh", "-c", line, options).returncode == 0
+        machine.sees(ids)
+        machine.umount()
+        assert machine.run("sh", "-c", f"{line} -v >/dev/full", options).returncode == 0
+        machine.umount()
+        line = line.replace('"$0"', '"$0":/gone')
+        assert machine.run("sh", "-c", line, options).returncode == 32
+
+
 def test_into_another_mount_namespace(machine: Machine) -> None:
     """`mount -N`: the helper is started in the old one and told where to go."""
     options = lower(machine.layers(range(100)))

@@ -42,7 +42,10 @@ class Call(NamedTuple):
 def script() -> None:
     """What the shell starts: main(), then the end of the process."""
     code = main(sys.argv[1:])
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        pass  # it is mounted, whether or not anybody reads that
     # Python's own code where it can't even start is 1 as well.
     os._exit(101 if code == _USAGE else code)
 
@@ -129,7 +132,8 @@ def _run(call: Call) -> None:
         how = f"by {rung}: {size:,} bytes of options, and mount(2) takes {most:,}"
     if call.verbose:
         shown, where = os.fsdecode(call.source), os.fsdecode(call.target)
-        print(f"mount.overlay: {shown} mounted on {where}: {given.layers} layers, {how}")
+        text = f"{shown} mounted on {where}: {given.layers} layers, {how}"
+        print(f"mount.overlay: {printable(text)}")
 
 
 def _plainly(call: Call, target: bytes, given: options.Options, flags: int) -> bool:
