@@ -127,8 +127,18 @@ def test_json_of_a_right_configuration(config: Path) -> None:
             {"name": "one", "path": f"{directory}/one", "target": f"{directory}/file"},
             {"name": "two", "path": f"{directory}/taken", "target": f"{directory}/none"},
         ],
+        "farm": None,
         "problems": [],
     }
+
+
+def test_the_farm_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("farm: {path: /run/f, keep: 90s}\n")
+    file.chmod(0o644)
+    assert "farm: /run/f\n" in check("--config", file).stdout
+    said = json.loads(check("--config", file, "--json").stdout)["farm"]
+    assert said == {"path": "/run/f", "keep": 90.0, "max_entries": 100_000, "guard": "none"}
 
 
 def test_json_of_mistakes(config: Path) -> None:
@@ -140,6 +150,7 @@ def test_json_of_mistakes(config: Path) -> None:
         "ok": False,
         "files": [],
         "links": [],
+        "farm": None,
         "problems": [
             {
                 "file": str(config),

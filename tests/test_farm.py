@@ -36,6 +36,7 @@ class World:
         self.farm = Farm(
             Wanted(str(self.path), wanted["keep"], int(wanted["most"]), bool(keys.get("lasting"))),
             lambda: boot,
+            bool(keys.get("before")),
         )
         return self.farm
 
@@ -234,6 +235,17 @@ def test_removal_that_fails_is_tried_again_and_said(
 
 
 # -- the ledger -------------------------------------------------------------------------------
+
+
+def test_a_farm_that_was_there_in_this_boot_is_no_new_one(world: World) -> None:
+    """A cleaner may take directory and ledger while no daemon runs; who leased remembers."""
+    world.lease("a")
+    shutil.rmtree(world.path)
+    world.ledger.unlink()
+    world.start(before=True)
+    (name,) = world.lease("b")
+    assert (ids.number(name) or 0) > NOW * 1_000_000
+    assert len(world.farm.notes) == 1
 
 
 @pytest.mark.parametrize("loss", ["gone", "damaged", "older", "empty"])

@@ -64,6 +64,47 @@ def test_only_the_link_that_changed_is_looked_at(watch: Watch, top: Path) -> Non
     assert _events(watch) == set()
 
 
+def test_every_name_in_a_directory_is_watched_by_one_watch(watch: Watch, top: Path) -> None:
+    """A farm has a hundred thousand entries, and a user some thousands of watches."""
+    farm = top / "a/farm"
+    farm.mkdir()
+    watch.follow([(str(top / "a/b/link"), "link", False)], [(str(farm), "farm")])
+    watches = len(Path(f"/proc/self/fdinfo/{watch.fileno()}").read_text().splitlines())
+    for name in range(100):
+        (farm / str(name)).symlink_to("/x")
+    assert _events(watch) == {f"farm/{name}" for name in range(100)}
+    assert len(Path(f"/proc/self/fdinfo/{watch.fileno()}").read_text().splitlines()) == watches
+    os.rename(farm / "7", farm / "seven")
+    os.unlink(farm / "8")
+    os.utime(farm / "9", (0, 0), follow_symlinks=False)
+    assert _events(watch) == {f"farm/{name}" for name in ("7", "seven", "8", "9")}
+    os.symlink("/x", top / "a/b/link")
+    assert _events(watch) == {"link"}
+
+
+def test_a_watched_directory_that_goes_and_comes_is_looked_at_as_a_whole(
+    watch: Watch, top: Path
+) -> None:
+    farm = top / "a/farm"
+    watch.follow([], [(str(farm), "farm")])
+    assert _events(watch) == set()
+    farm.mkdir()
+    assert _events(watch) == {"farm"}
+    (farm / "1").symlink_to("/x")
+    assert _events(watch) == {"farm/1"}
+    os.rename(top / "a", top / "c")
+    assert "farm" in _events(watch)
+    (top / "a/farm").mkdir(parents=True)
+    assert "farm" in _events(watch)
+    (farm / "2").symlink_to("/x")
+    assert _events(watch) == {"farm/2"}
+    watch.follow([])
+    (farm / "3").symlink_to("/x")
+    assert _events(watch) == set()
+    watch.follow([], [(str(farm), "farm")])
+    assert watch.everything() == ["farm"]
+
+
 def test_a_rename_over_the_link_is_seen(watch: Watch, top: Path) -> None:
     """There is no DELETE then; MOVED_TO is all that tells."""
     os.symlink("/x", top / "a/b/link")

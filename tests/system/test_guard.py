@@ -1,6 +1,7 @@
 """The farm in a booted systemd, and the unit that makes its directory append-only."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.manuals import told
-from tests.system.machine import Machine, until
+from tests.system.machine import CHECKOUT, Machine, until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -71,6 +72,15 @@ def test_a_guarded_farm_from_boot_to_uninstallation(machine: Machine) -> None:
     machine.systemctl("stop", GUARD)
     assert status(machine)["guarded"] is False
     assert status(machine)["remedy"] == "systemctl enable --now ovl-linkd-guard"
+
+
+def test_uninstalling_takes_the_guard_off_and_the_farm_away(machine: Machine) -> None:
+    machine.write(DROP_IN, "farm: {path: /run/ctrdf, guard: append-only}\n")
+    machine.enable(GUARD)
+    machine.boot()
+    lease(machine, "/usr/share")
+    machine.run("sh", "-c", f"cd {CHECKOUT} && make uninstall")
+    assert [name for name in os.listdir(machine.path("/run")) if "ctrd" in name] == []
 
 
 def test_without_a_guard_in_the_configuration_the_unit_does_nothing(machine: Machine) -> None:

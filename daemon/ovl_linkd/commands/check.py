@@ -59,6 +59,8 @@ def _print_config(config: Config) -> None:
         print(f"warning: {escaped(warning)}", file=sys.stderr)
     for link in config.links:
         print(f"{link.name}: {escaped(link.path)} -> {escaped(link.target)}")
+    if config.farm:
+        print(f"farm: {escaped(config.farm.path)}")
     links, files = _count(len(config.links), "link"), _count(len(config.files), "file")
     names = ", ".join(map(escaped, config.files))
     print(f"ok: {links}, {files} read" + (f": {names}" if names else ""))
@@ -79,6 +81,7 @@ def _print_json(config: Config | None, problems: tuple[Problem, ...]) -> None:
             {"name": link.name, "path": link.path, "target": link.target}
             for link in (config.links if config else ())
         ],
+        "farm": config.farm._asdict() if config and config.farm else None,
         "problems": [problem._asdict() for problem in problems],
         "warnings": _warnings(config) if config else [],
     }

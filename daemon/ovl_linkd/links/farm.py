@@ -26,14 +26,16 @@ _EXPIRE_AGAIN = 60.0  # seconds after entries could not be removed
 class Farm:
     """The farm WANTED. ``boot`` tells one boot from another (random(4), boot_id); raises OSError.
 
-    What an earlier run left is taken up by the first call that comes to it. ``notes``: what a
-    person should hear of, for the caller to take.
+    What an earlier run left is taken up by the first call that comes to it; ``before``: in this
+    boot there was one, whatever is left of it. ``notes``: what a person should hear of, for the
+    caller to take.
     """
 
-    def __init__(self, wanted: Wanted, boot: Callable[[], str]) -> None:
+    def __init__(self, wanted: Wanted, boot: Callable[[], str], before: bool = False) -> None:
         self.wanted = wanted
         self.notes: list[str] = []
         self._boot = boot
+        self._before = before
         self._plot = Plot(wanted.path)
         self._leases = Leases(ledger.path_of(wanted.path))
         self._obstacle: Trouble | None = None
@@ -266,7 +268,7 @@ class Farm:
         return self._obstacle is None
 
     def _take_up(self, now: float) -> None:
-        over, loss = self._leases.take_up(self._boot(), now, self._plot.highest)
+        over, loss = self._leases.take_up(self._boot(), now, self._highest)
         if loss:
             self.notes.append(loss)
         try:
@@ -276,6 +278,11 @@ class Farm:
         except OSError as error:
             self.notes.append(self._trouble(error).reason)
         self._to_see = self._leases.names()
+
+    def _highest(self, most: int) -> int | None:
+        """The highest number up to MOST that may have been given; None if there was no farm."""
+        found = self._plot.highest(most)
+        return 0 if found is None and self._before else found
 
     def _failed(self, error: OSError, now: float) -> Trouble:
         """Remember ERROR, and when to try again; what it means to a person."""

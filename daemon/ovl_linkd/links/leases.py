@@ -66,8 +66,8 @@ class Leases:
         """Read the ledger, and make it this run's. Raises OSError, and nothing is taken up.
 
         ``highest`` tells the highest number up to another one among the names in the farm's
-        directory, None if there is no directory. Returns the entries of another boot, which are
-        over, and a sentence for a person if the ledger could not be believed.
+        directory, None if there was no farm in this boot. Returns the entries of another boot,
+        which are over, and a sentence for a person if the ledger could not be believed.
 
         What then? Who got which ids can't be told any more: entries that were given and are over
         left no trace, so "above all that lie there" would be a guess. But each id was a symlink(2)

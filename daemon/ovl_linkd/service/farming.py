@@ -25,7 +25,9 @@ class Farming:
     """The daemon's farm, or that it has none; ``changed`` is called after each change, and told
     whether it is one of the farm's state."""
 
-    def __init__(self, report: Report, changed: Callable[[bool], None]) -> None:
+    def __init__(self, report: Report, changed: Callable[[bool], None], before: str | None) -> None:
+        """BEFORE: the directory that an earlier run of this boot had."""
+        self._before = before
         self._report = report
         self._changed = changed
         self._farm: Farm | None = None
@@ -44,7 +46,9 @@ class Farming:
             return
         if before:
             self._report.gone(f"the farm {before.wanted.path}")
-        self._farm = Farm(wanted, boot_id) if wanted else None
+        self._farm = None
+        if wanted:
+            self._farm = Farm(wanted, boot_id, wanted.path == self._before)
         self._trouble, self._repairs = None, 0
 
     @property

@@ -48,7 +48,7 @@ class Service:
         before = published.read() if config_file is None else None
         kept = {link.path: link.target for link in before.links} if before else {}
         self._keeper = Keeper(clock, kept)
-        self.farming = Farming(self._report, self._on_farm)
+        self.farming = Farming(self._report, self._on_farm, before and before.farm)
         self._publication = Publication(config_file is None, self._report.once)
         self._watch = open_watch()
         self._watching = Watching(
