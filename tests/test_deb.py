@@ -63,6 +63,7 @@ def test_the_command_in_it_runs_without_site_packages(content: Path, tmp_path: P
     """What the commands that mount need is there, and nothing of /usr/local can get in the way."""
     program = (content / "usr/bin/ovl-linkd").read_text()
     assert program.startswith("#!/usr/bin/python3 -IS\n")
+    assert program.endswith("\nscript()\n"), "main() would have the interpreter taken apart at exit"
     here = tmp_path / "ovl-linkd"
     here.write_text(program.replace(f'"/{LIBRARY}"', repr(str(content / LIBRARY))))
     said = subprocess.run(

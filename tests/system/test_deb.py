@@ -145,5 +145,9 @@ def test_it_survives_the_upgrade_to_the_next_debian(
         new.systemctl("start", "ovl-linkd")
         assert new.link() == TARGET
         new.run("ovl-linkd", "reload")
-        new.path(TARGET).mkdir(parents=True)
-        new.run("ovl-linkd", "rewrite", f"lowerdir={TARGET}/1/fs:{TARGET}/2/fs")
+        new.run("ln", "-s", "/usr/lib/ovl-linkd/mount.overlay", "/usr/sbin/")
+        layers = [f"/run/{'x' * 60}/{number}/fs" for number in range(127)]
+        new.run("mkdir", "-p", *layers)
+        new.path(layers[-1]).joinpath("lowest").touch()
+        new.run("mount", "-t", "overlay", "-o", f"lowerdir={':'.join(layers)}", "many", "/mnt")
+        assert os.listdir(new.path("/mnt")) == ["lowest"]
