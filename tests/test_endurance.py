@@ -56,7 +56,11 @@ def test_what_becomes_of_each_job_is_told() -> None:
         (Record([0.1] * 9, Counter(), 0), False, []),
         (Record([0.1] * 9, Counter(["gone"]), 1), True, []),
         (Record([0.1] * 9, Counter(["gone"]), 1), False, ["it failed 1 times"]),
-        (Record([0.1], Counter({"gone": 99}), 99), True, ["it failed 99 times in a row"]),
+        (
+            Record([0.1], Counter({"gone": 20_000}), 20_000),
+            True,
+            ["it failed 20,000 times in a row"],
+        ),
         (Record([], Counter(), 0), False, ["it never mounted"]),
     ],
 )

@@ -15,7 +15,7 @@ START, STORM, MEMORY, EVENT = "start", "storm", "memory", "event"  # the lines o
 
 def measure(effort: float) -> Iterator[Figure]:
     """Every line of the picture, one count of links after the other."""
-    for count in COUNTS if effort == 1 else COUNTS[:3]:
+    for count in COUNTS if effort == 1 else COUNTS[:2]:
         yield from _start(count, effort)
         yield from _kept(count, effort)
 

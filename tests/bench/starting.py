@@ -49,7 +49,7 @@ def in_turn(runs: dict[str, list[str]], count: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in runs}
     environment = world.environment()
     discard = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-    for round_ in range(-3, count):  # the first ones read files that aren't in memory yet
+    for round_ in range(-1, count):  # the first one reads files that aren't in memory yet
         for name, command in runs.items():
             began = time.perf_counter()
             child = os.posix_spawn(command[0], command, environment, file_actions=discard)

@@ -49,7 +49,6 @@ def _userland(lower: Path, library: Path) -> Iterator[Userland]:
     code = userland.path("/usr/lib/ovl-linkd")
     code.mkdir(exist_ok=True)
     mounting.mount(str(library), str(code), "", mounting.MS_BIND)
-    userland.run("python3", "-m", "compileall", "-q", "/usr/lib/ovl-linkd/ovl_linkd")
     helper = userland.path("/usr/sbin/mount.overlay")
     shutil.copy(FRONT, helper)
     helper.chmod(0o755)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tests.endurance.crew import Record
 
-ROW = 20  # failures of a bare user one after the other: more would be no moment
+ROW = 10_000  # failures one after the other, each with a millisecond's rest: that is no moment
 
 
 def judged(name: str, may_fail: bool, record: Record) -> Iterator[str]:
