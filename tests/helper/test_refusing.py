@@ -89,6 +89,13 @@ def test_without_the_privilege(machine: Machine, layers: list[bytes]) -> None:
     assert said == f"{machine.target}: Operation not permitted; only root may mount; use sudo"
 
 
+def test_root_without_the_capability(machine: Machine, layers: list[bytes]) -> None:
+    """As in most containers: "use sudo" would be no help there."""
+    words = ("setpriv", "--bounding-set=-sys_admin", "mount.overlay", "-o", lower(layers))
+    said = refused(machine.run(*words, machine.target), code=1)
+    assert said.endswith("Operation not permitted; it takes CAP_SYS_ADMIN here")
+
+
 def test_upperdir_and_workdir_on_different_file_systems(
     machine: Machine, layers: list[bytes]
 ) -> None:

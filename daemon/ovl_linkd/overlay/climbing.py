@@ -143,7 +143,10 @@ def _explained(options: Options, error: OSError, known: str | None) -> CantMount
         known = diagnosis.kernels_words(options)
     if known is None:
         known = os.strerror(error.errno or 0)
-    remedy = "only root may mount; use sudo" if error.errno == errno.EPERM else ""
+    remedy = ""
+    if error.errno == errno.EPERM:
+        root = os.geteuid() == 0
+        remedy = "it takes CAP_SYS_ADMIN here" if root else "only root may mount; use sudo"
     return CantMount(known, remedy, error.errno)
 
 
