@@ -103,6 +103,18 @@ def raise_an_error() -> None:
     _before(decide, "plan", fail)
 
 
+def break_the_guard() -> None:
+    """Once, when it has begun."""
+    right = guard.Guard._settle
+
+    def wrong(self: guard.Guard) -> None:
+        if _times(1):
+            raise RuntimeError("a bug")
+        right(self)
+
+    guard.Guard._settle = wrong  # type: ignore[method-assign]
+
+
 def dawdle() -> None:
     """Every call takes longer than anybody would wait."""
     guard._PATIENCE = 0.3
@@ -117,6 +129,11 @@ def dawdle_once() -> None:
 def dawdle_three_times() -> None:
     """As many as there are workers, and one more."""
     _before(view.View, "same", lambda: time.sleep(1000), most=3)
+
+
+def older_kernel() -> None:
+    """A flag that it doesn't know, as those before 5.19 don't know one that is used."""
+    seccomp._FLAGS_WANTED |= 1 << 30
 
 
 def tell_of_imports() -> None:

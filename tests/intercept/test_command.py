@@ -13,7 +13,7 @@ import pytest
 
 from ovl_linkd import supervisors
 from ovl_linkd.doctor import below_exec
-from tests.intercept.world import COMMAND, TOP, World, children, until
+from tests.intercept.world import COMMAND, LOOK, TOP, World, children, seen, until
 
 pytestmark = pytest.mark.needs("root", "cc")
 
@@ -193,6 +193,31 @@ def test_two_supervisors_in_a_row_are_one_too_many() -> None:
     assert (done.returncode, done.stdout) == (125, "")
     assert "only one may be" in done.stderr
     assert "hint: another ovl-linkd exec does for all below it" in done.stderr
+
+
+def test_a_kernel_that_can_not_is_no_reason_to_guess(world: World) -> None:
+    done = world.run("echo", "no", fault="older_kernel", options=(), code=125)
+    assert done.stdout == ""
+    assert "hint: Linux 5.19 or later has SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" in done.stderr
+
+
+@pytest.mark.needs("unshare")
+def test_the_proc_of_another_namespace_is_not_relied_on(world: World, mounter: Path) -> None:
+    """The caller's number is another's there: that one's memory would be written to."""
+    ids, options = world.layers(60)
+    command = [*world.command(), mounter, "plainly", world.file(options), world.merged]
+    alone = ["unshare", "--fork", "--pid"]
+
+    refused = subprocess.run([*alone, *command], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (125, "")
+    assert "hint: unshare --mount-proc" in refused.stderr
+
+    # There the command is process 1, whose child every orphan is, and all ends with it.
+    look_there = ("sh", "-c", LOOK, "look", world.merged)
+    done = subprocess.run(
+        [*alone, "--mount-proc", *command, *look_there], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"mount: 0\n{seen(ids)}"
 
 
 def test_without_a_command_it_is_a_wrong_call() -> None:

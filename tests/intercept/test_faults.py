@@ -102,7 +102,7 @@ def heir_of(killed: supervisors.Supervisor) -> supervisors.Supervisor:
 
 
 def test_a_guard_that_is_killed_has_an_heir(world: World, mounter: Path) -> None:
-    """And that one, too. Only if all of them are killed at once nobody answers any more."""
+    """And that one, too. Only if both are killed at once nobody looks after the workers."""
     _, options = world.layers(128)
     file = world.file(options)
     answer = world.place / "answer"
@@ -127,7 +127,7 @@ def test_a_guard_that_is_killed_has_an_heir(world: World, mounter: Path) -> None
     assert len(pids) >= 3
     until(lambda: all(supervisors.birth(pid) is None for pid in pids))
     assert not Path(supervisors.DIRECTORY).exists()
-    assert said.read_text().count("a worker of it has taken its place") == 4
+    assert said.read_text().count("its deputy has taken its place") == 4
 
 
 def test_the_heir_finishes_what_the_guard_s_workers_had(world: World, mounter: Path) -> None:
@@ -147,6 +147,19 @@ def test_the_heir_finishes_what_the_guard_s_workers_had(world: World, mounter: P
         os.kill(ours.pid, signal.SIGKILL)
         assert process.wait(20) == 0
     assert look(os.fsencode(world.merged)) == all_of(ids)
+
+
+def test_a_guard_that_fails_has_an_heir_as_well(world: World, mounter: Path) -> None:
+    ids, options = world.layers(128)
+    script = (
+        '"$0" plainly "$1" "$2"; umount "$2"; until "$0" plainly "$1" "$2"; do :; done; sleep 1'
+    )
+    words = ("sh", "-c", script, mounter, world.file(options), world.merged)
+    done = world.run(*words, fault="break_the_guard")
+    assert done.stdout == "mount: 0\nmount: 0\n"
+    assert look(os.fsencode(world.merged)) == all_of(ids)
+    assert "the guard ends: RuntimeError: a bug" in done.stderr
+    assert "its deputy has taken its place" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["merged", "a\x1bb", os.fsdecode(b"\xff")])

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 
 from ovl_linkd.errors import UserError
-from ovl_linkd.intercept import manager, seccomp
+from ovl_linkd.intercept import manager, proc, seccomp
 
 _PR_SET_NAME = 15
 _PR_SET_NO_NEW_PRIVS = 38
@@ -39,6 +39,7 @@ def put_under_filter(
     UserError.
     """
     seccomp.check_machine()
+    proc.find()  # so that the error is said here
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
@@ -89,6 +90,7 @@ def _be_supervisor(
         os.chdir("/")
         os.umask(0o022)
         _keep_only({kept} | ({stderr} if stderr is not None else set()))
+        proc.find()
         for number in (
             signal.SIGTERM,
             signal.SIGINT,

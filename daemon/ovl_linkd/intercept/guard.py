@@ -2,18 +2,19 @@
 
 It looks into no caller's memory and at no caller's files, where anything may keep it waiting; it
 only looks after those who do. What becomes of a call that kills each of its workers, or keeps one
-for too long, it decides without looking.
+for too long, it decides without looking. A deputy of it does nothing but wait for its death.
 """
 
 import os
 import select
 import signal
 import time
-from typing import NoReturn, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from ovl_linkd.intercept.slots import BUSY, MOST, NONE, WAITING, Counts, Slot
-from ovl_linkd.intercept.succession import Succession, end
-from ovl_linkd.intercept.worker import Orphaned, Surroundings, Worker, give_up
+from ovl_linkd.intercept.succession import end, outlive
+from ovl_linkd.intercept.worker import Surroundings, Worker, give_up
 
 #: workers that wait at any time, so that a call finds one while another is being answered
 LEAST = 2
@@ -38,14 +39,12 @@ class State(Protocol):
 class Guard:
     """Keeps watch at ``around.listener``; WOKEN is the eventfd that ``around.poke`` writes to."""
 
-    def __init__(
-        self, around: Surroundings, woken: int, state: State, succession: Succession
-    ) -> None:
+    def __init__(self, around: Surroundings, woken: int, state: State) -> None:
         self._around = around
         self._slots = around.slots
         self._woken = woken
         self._state = state
-        self._succession = succession
+        self._deputy: tuple[int, int] | None = None  # process, its pidfd
         self._counts: Counts | None = None
         self._workers: dict[int, tuple[int, int]] = {}  # slot -> process, its pidfd
         self._doomed: set[int] = set()  # slots whose call was answered over their worker's head
@@ -56,22 +55,26 @@ class Guard:
         self._poll.register(around.listener, 0)  # POLLHUP comes unasked
 
     def start(self) -> None:
-        """Have the first workers."""
+        """Have the first workers, and a deputy."""
         self._keep_enough()
+        self._keep_deputy()
 
     def run(self) -> None:
-        """Return when the last process under the filter is gone, and end the workers then."""
+        """Return when the last process under the filter is gone, and end the workers then.
+
+        What it raises is for the deputy to live with, who takes over when this process ends.
+        """
         try:
             while not self._wait():
                 self._bury()
                 self._be_patient()
                 self._keep_enough()
+                self._keep_deputy()
                 self._settle()
-            self._end()
-        finally:
-            for child, _ in self._workers.values():
-                os.kill(child, signal.SIGKILL)
-            self._state.remove()
+        except Exception as error:
+            self._around.voice.trouble(f"the guard ends: {type(error).__name__}: {error}")
+            raise
+        self._end()
 
     def take_over(self) -> None:
         """Be the guard in the place of one that was killed, and finish what its workers had."""
@@ -81,16 +84,20 @@ class Guard:
             self._slots[number].pid = 0
             self._slots.set_state(number, NONE)
         self._slots.watched = True
-        self._around.voice.trouble("the guard was killed; a worker of it has taken its place")
+        time.sleep(_TICK)  # whatever ended it might end this one, too, and so on
+        self._around.voice.trouble("the guard was killed; its deputy has taken its place")
         self.start()
         self.run()
 
     def _end(self) -> None:
-        """Let the workers say what they have to say."""
+        """Let the workers say what they have to say, and end all."""
         deadline = time.monotonic() + _FAREWELL
         while self._slots.anybody(BUSY) and time.monotonic() < deadline:
             time.sleep(0.002)
             self._bury()
+        for child, _ in filter(None, [self._deputy, *self._workers.values()]):
+            os.kill(child, signal.SIGKILL)
+        self._state.remove()
 
     def _wait(self) -> bool:
         """Wait until there may be something to do; whether everybody is gone."""
@@ -108,55 +115,79 @@ class Guard:
         counts = self._slots.counts()
         if counts != self._counts and self._state.publish(counts):
             self._counts = counts
-        if counts == self._counts and len(self._workers) == LEAST:
+        if counts == self._counts and len(self._workers) == LEAST and self._deputy:
             self._slots.watched = False
         if self._slots.anybody(BUSY):  # one that saw us awake just before
             self._slots.watched = True
 
     # --- workers -----------------------------------------------------------------------------
 
-    def _spawn(self, number: int) -> bool:
-        """Start a worker in slot NUMBER; False if that can't be now."""
-        self._slots.set_state(number, BUSY)  # until it says that it waits
-        self._slots[number].since = time.monotonic()
+    def _fork(self, become: Callable[[int], None]) -> tuple[int, int] | None:
+        """Have a child BECOME something, told who the guard is; its process and pidfd.
+
+        None if that can't be now.
+        """
         guard = os.getpid()
         try:
             child = os.fork()
         except OSError as error:
-            self._slots.set_state(number, NONE)
             if self._trouble != error.errno:
                 self._trouble = error.errno
-                what = f"no worker can be started, trying again: {error.strerror}"
+                what = f"no process can be started, trying again: {error.strerror}"
                 self._around.voice.trouble(what)
-            return False
+            return None
         if child == 0:
-            self._be_worker(number, guard)
-        pidfd = os.pidfd_open(child)
+            try:
+                become(guard)
+            finally:
+                os._exit(1)
         self._trouble = None
-        self._workers[number] = (child, pidfd)
+        pidfd = os.pidfd_open(child)
         self._poll.register(pidfd, select.POLLIN)
+        return child, pidfd
+
+    def _spawn(self, number: int) -> bool:
+        """Start a worker in slot NUMBER; False if that can't be now."""
+        self._slots.set_state(number, BUSY)  # until it says that it waits
+        self._slots[number].since = time.monotonic()
+        worker = self._fork(lambda guard: self._be_worker(number, guard))
+        if worker is None:
+            self._slots.set_state(number, NONE)
+            return False
+        self._workers[number] = worker
         return True
 
-    def _be_worker(self, number: int, guard: int) -> NoReturn:
-        try:
-            self._succession.wait_for_it(guard)
-            self._slots[number].pid = os.getpid()
-            Worker(number, self._around, self._succession.is_mine).serve()
-        except Orphaned:
-            Guard(self._around, self._woken, self._state, self._succession).take_over()
-        finally:
-            os._exit(1)
+    def _be_worker(self, number: int, guard: int) -> None:
+        self._slots[number].pid = os.getpid()
+        # A deputy that takes over before it can know of this one gives its slot to another.
+        if os.getppid() == guard:
+            Worker(number, self._around).serve()
+
+    def _keep_deputy(self) -> None:
+        if self._deputy is None:
+            self._deputy = self._fork(self._be_deputy)
+
+    def _be_deputy(self, guard: int) -> None:
+        outlive(guard)
+        Guard(self._around, self._woken, self._state).take_over()
+
+    def _is_dead(self, child: int, pidfd: int) -> bool:
+        if not os.waitpid(child, os.WNOHANG)[0]:
+            return False
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        self._slots.watched = True
+        return True
 
     def _bury(self) -> None:
         """Take note of who died, and see to the calls that they leave behind."""
-        for number, (child, pidfd) in list(self._workers.items()):
-            if not os.waitpid(child, os.WNOHANG)[0]:
+        if self._deputy and self._is_dead(*self._deputy):
+            self._deputy = None
+        for number, worker in list(self._workers.items()):
+            if not self._is_dead(*worker):
                 continue
             del self._workers[number]
-            self._poll.unregister(pidfd)
-            os.close(pidfd)
             self._slots.set_state(number, NONE)
-            self._slots.watched = True
             slot = self._slots[number]
             slot.tries += slot.holds_call
             if number in self._doomed:

@@ -10,6 +10,8 @@ import errno
 import os
 from typing import NamedTuple
 
+from ovl_linkd.intercept import proc
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # A 64-bit ARM program may mark its pointers in the byte that the processor passes over.
 _ADDRESSES = (1 << 56) - 1 if os.uname().machine == "aarch64" else (1 << 64) - 1
@@ -98,7 +100,7 @@ def open_to_write(tid: int) -> int:
     It goes on being the same program's memory whatever the number TID comes to mean: whoever then
     finds the notification valid knows that it is the caller's.
     """
-    return os.open(f"/proc/{tid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+    return proc.open_of(tid, "mem", os.O_WRONLY)
 
 
 def write(memory: int, address: int, text: bytes) -> bool:

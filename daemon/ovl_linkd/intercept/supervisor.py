@@ -11,7 +11,6 @@ from ovl_linkd.intercept.guard import Guard
 from ovl_linkd.intercept.names import KnownNames
 from ovl_linkd.intercept.saying import Voice
 from ovl_linkd.intercept.slots import Counts, Slots
-from ovl_linkd.intercept.succession import Succession
 from ovl_linkd.intercept.worker import Surroundings
 from ovl_linkd.overlay import limits
 from ovl_linkd.supervisors import Supervisor
@@ -44,7 +43,7 @@ def supervise(
         voice=Voice(stderr),
     )
     state = _State(command, pid)
-    guard = Guard(around, woken, state, Succession())
+    guard = Guard(around, woken, state)
     guard.start()
     state.publish(Counts(0, 0, 0))
     begin()

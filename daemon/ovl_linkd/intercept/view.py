@@ -5,6 +5,8 @@ import os
 import struct
 from types import TracebackType
 
+from ovl_linkd.intercept import proc
+
 _OPENAT2 = 437  # on every architecture since openat2(2) came, in Linux 5.6
 _IN_ROOT = 0x10
 
@@ -21,10 +23,10 @@ class View:
 
     def __init__(self, tid: int) -> None:
         self._tid = tid
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        self._root = os.open(f"/proc/{tid}/root", flags)
+        flags = os.O_PATH | os.O_DIRECTORY
+        self._root = proc.open_of(tid, "root", flags)
         try:
-            self._cwd = os.open(f"/proc/{tid}/cwd", flags)
+            self._cwd = proc.open_of(tid, "cwd", flags)
         except OSError:
             os.close(self._root)
             raise
@@ -63,8 +65,8 @@ class View:
 
     def working_directory(self) -> bytes | None:
         """Its working directory as an absolute path there; None where it has none."""
-        cwd = os.readlink(b"/proc/%d/cwd" % self._tid)
-        root = os.readlink(b"/proc/%d/root" % self._tid).rstrip(b"/")
+        cwd = proc.link_of(self._tid, "cwd")
+        root = proc.link_of(self._tid, "root").rstrip(b"/")
         if not cwd.startswith(root + b"/"):
             return None
         path = cwd[len(root) :]
@@ -102,6 +104,6 @@ def _identity(descriptor: int) -> tuple[int, int, bytes]:
     """Device, inode and mount: a directory that is also mounted elsewhere may there have other
     mounts below it, and another parent."""
     status = os.fstat(descriptor)
-    with open(f"/proc/self/fdinfo/{descriptor}", "rb") as info:
-        mount = next(line for line in info if line.startswith(b"mnt_id:"))
+    info = proc.read_of("self", f"fdinfo/{descriptor}").splitlines()
+    mount = next(line for line in info if line.startswith(b"mnt_id:"))
     return status.st_dev, status.st_ino, mount

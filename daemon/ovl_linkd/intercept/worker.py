@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ovl_linkd.intercept import memory, seccomp
+from ovl_linkd.intercept import memory, proc, seccomp
 from ovl_linkd.intercept.decide import Decision, Names, decide
 from ovl_linkd.intercept.saying import Voice
 from ovl_linkd.intercept.slots import BUSY, RECEIVED, TOO_LONG, WAITING, Slots
@@ -38,15 +38,10 @@ class Surroundings(NamedTuple):
     voice: Voice
 
 
-class Orphaned(Exception):
-    """The guard is dead, and this worker is to be the next one."""
-
-
 class Worker:
-    """Serves in slot NUMBER, until HEIR, asked between two calls, says it is to be the guard."""
+    """Serves in slot NUMBER."""
 
-    def __init__(self, number: int, around: Surroundings, heir: Callable[[], bool]) -> None:
-        self._heir = heir
+    def __init__(self, number: int, around: Surroundings) -> None:
         self._number = number
         self._around = around
         self._slot = around.slots[number]
@@ -54,16 +49,11 @@ class Worker:
         self._caller = ""
 
     def serve(self) -> None:
-        """Receive and answer, for good.
-
-        Raises OSError where nobody is under the filter any more, Orphaned.
-        """
+        """Receive and answer, for good. Raises OSError where nobody is under the filter."""
         slots, slot, listener = self._around.slots, self._slot, self._around.listener
         address = ctypes.addressof(slot)
         while True:
             if not slot.holds_call:
-                if self._heir():
-                    raise Orphaned
                 slots.set_state(self._number, WAITING)
                 if not seccomp.receive(listener, address):
                     continue
@@ -195,8 +185,7 @@ class Worker:
         """Who calls, and what it mounts on, for a person."""
         call = self._slot.notification
         try:
-            with open(f"/proc/{call.pid}/comm", "rb") as file:
-                name = os.fsdecode(file.read().rstrip(b"\n"))
+            name = os.fsdecode(proc.read_of(call.pid, "comm").rstrip(b"\n"))
             target = memory.read_text(call.pid, call.args[_TARGET], _LONGEST_PATH).text
             return f"mount(2) by {name} ({call.pid}) on {os.fsdecode(target)}"
         except OSError:
