@@ -282,6 +282,12 @@ def test_a_prefix_that_names_no_directory_below_the_root_is_left_out(target: byt
     assert expand(given, [Prefix("odd", target, b"/r")]) == given
 
 
+def test_a_long_target_with_a_comma_is_left_out_at_once() -> None:
+    """No added layer can spell it. To find that out took twice as long with each byte before it."""
+    link = Prefix("comma", b"/" + b"x" * 3_000 + b",y", b"/l")
+    assert shortened(parse(b"lowerdir+=/x,lowerdir+=/y"), [link]).layers == 2
+
+
 def test_slashes_at_the_end_of_a_target_or_link_mean_nothing() -> None:
     decided = decide(b"lowerdir=/srv/data/1", Prefix("s", b"/srv/data/", b"/s/"))
     assert decided.options == b"lowerdir=/s/1"

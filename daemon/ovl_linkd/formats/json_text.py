@@ -15,7 +15,8 @@ from ovl_linkd.overlay.options import Malformed
 DEEPEST = 100
 
 _BLANKS = re.compile(rb"[ \t\n\r]*")
-_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]+|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})*"')
+# Possessive: where the end is missing, all ways to part the text would be tried otherwise.
+_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})*+"')
 _SCALAR = re.compile(rb"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _ESCAPE = re.compile(rb"\\u[0-9A-Fa-f]{4}|\\.")
 _UNSAFE = re.compile(rb'["\\\x00-\x1f]')

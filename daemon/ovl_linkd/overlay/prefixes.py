@@ -100,7 +100,8 @@ class Tables:
 _SPECIAL_IN_LIST = re.compile(rb"[\\,:]")
 _SPECIAL_IN_PATH = re.compile(rb"[\\,]")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-_NO_BARE_COMMA = re.compile(rb"(?:[^\\,]+|\\.)*", re.DOTALL)
+# Possessive: where it fails, all ways to part the text would be tried otherwise, 2 to its length.
+_NO_BARE_COMMA = re.compile(rb"(?:[^\\,]++|\\.)*+", re.DOTALL)
 # Up to so many pairs, trying each on a whole list is quicker than looking at each layer.
 _FEW = 4
 
