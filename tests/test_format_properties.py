@@ -22,7 +22,7 @@ LIMITS = of_this_kernel(4096)
 #: formats that have each option in a string of its own
 IN_STRINGS = ("oci", "containerd")
 # Of each test there is one for each format.
-FEWER = settings(max_examples=settings().max_examples // 3)
+FEWER = settings(max_examples=min(1000, settings().max_examples // 3))
 
 
 class Form(NamedTuple):
