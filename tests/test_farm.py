@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.links import ids
-from ovl_linkd.links.farm import Farm
+from ovl_linkd.links.farm import TURN, Farm
 from ovl_linkd.links.leases import BLOCK, LAG
 from ovl_linkd.links.terms import Full, NotALayer, Unusable, Wanted
 from tests.crashing import Crash, crashing
@@ -32,7 +32,7 @@ class World:
 
     def start(self, boot: str = "b1", **keys: float) -> Farm:
         """As after a restart, whatever became of the farm before."""
-        wanted = {"keep": KEEP, "most": 1_000, **keys}
+        wanted = {"keep": KEEP, "most": 5_000, **keys}
         self.farm = Farm(
             Wanted(str(self.path), wanted["keep"], int(wanted["most"]), bool(keys.get("lasting"))),
             lambda: boot,
@@ -161,6 +161,56 @@ def test_a_full_farm_first_lets_go_of_what_is_over(world: World) -> None:
     assert world.lease("b", now=NOW + KEEP / 2) == ["2"]
     assert world.lease("c", now=NOW + KEEP) == ["3"]
     assert sorted(os.listdir(world.path)) == ["2", "3"]
+
+
+def test_a_fight_over_an_entry_is_answered_after_pauses(world: World) -> None:
+    """A hundred times a second it would cost a processor, and never end."""
+    (name,) = world.lease("a")
+
+    def replace(now: float) -> bool:
+        (world.path / name).unlink()
+        (world.path / name).symlink_to("/elsewhere")
+        return world.farm.mend([name], now) == 1
+
+    answers = [replace(NOW + at / 100) for at in range(100)]
+    assert answers[:10] == [True] * 10
+    assert sum(answers) < 15
+    trouble = world.farm.status().trouble
+    assert trouble is not None
+    assert (trouble.state, "keeps replacing" in trouble.reason) == ("wrong", True)
+    assert world.lease("a", now=NOW + 1) == [name], "who asks for it is not made to wait"
+    assert world.leads(name) == "a"
+    world.settle(NOW + 100)
+    assert replace(NOW + 100)
+    assert world.trouble() is None
+
+
+def test_what_fails_is_tried_again_after_growing_pauses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where most of the entries are right, and the one that isn't comes last."""
+    names = world.lease(*range(2 * TURN + 10))
+    (world.path / names[0]).unlink()
+    symlink = os.symlink
+    tried = 0
+
+    def refuse(*_arguments: str) -> None:
+        nonlocal tried
+        tried += 1
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(world.path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "symlink", refuse)
+        world.farm.mend([names[0]], NOW)
+        assert world.trouble() == "failing"
+        for second in range(120):
+            world.settle(NOW + second)
+        assert world.trouble() == "failing"
+    assert tried < 15
+    assert os.symlink is symlink
+    world.settle(NOW + 200)
+    assert world.trouble() is None
+    assert world.leads(names[0]) == "0"
 
 
 # -- time -------------------------------------------------------------------------------------

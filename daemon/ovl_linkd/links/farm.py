@@ -46,6 +46,7 @@ class Farm:
         self._expire_at = 0.0  # not before
         self._unguarded = False  # a moment ago, or in a moment
         self._to_see: list[str] = []  # ids that a full look has still to come to
+        self._clean = True  # it has met no failure
         self._given = self._expired = self._repaired = 0
 
     @property
@@ -94,7 +95,6 @@ class Farm:
             leases = self._give(dict.fromkeys(targets), now)
         except OSError as error:
             raise Unusable(self._failed(error, now)) from None
-        self._well()
         self._given += len(paths)
         return [f"{self.wanted.path}/{leases[target].id}" for target in targets]
 
@@ -173,27 +173,27 @@ class Farm:
     def look(self, now: float) -> None:
         """Begin to look at all entries: go_on() does it, so that others get their turn."""
         self._plot.forget(now)
-        self._ready(now)
+        self._clean = self._ready(now)
         self._to_see = self._leases.names()
+        self._end_look()
 
     def go_on(self, now: float) -> int:
         """Look at the next entries; how many were put right."""
         names = self._to_see[-TURN:]
         del self._to_see[-TURN:]
-        return self.mend(names, now)
+        mended = self.mend(names, now)
+        self._end_look()
+        return mended
 
     def mend(self, names: Iterable[str], now: float) -> int:
         """Put the entries NAMES right, those that are ours; how many weren't."""
         if not self._ready(now):
             return 0
         mended = 0
-        lease = None
         try:
             for lease in filter(None, map(self._leases.named, names)):
                 if self._plot.mend(lease, now):
                     mended += 1
-            if lease:
-                self._well()
         except OSError as error:
             self._failed(error, now)
         self._repaired += mended
@@ -202,7 +202,7 @@ class Farm:
     def due(self, now: float) -> int:
         """Do what has waited for its time: repairs after a pause, expiry; how many were mended."""
         if self._retry.at is not None and self._retry.at <= now:
-            self._failure, self._retry.at = None, None  # and the next pause is longer, if need be
+            self._retry.at = None  # the next pause is longer, if one is needed
             self.look(now)
         mended = self.mend(self._plot.due(now), now)
         self._expire(now)
@@ -292,13 +292,15 @@ class Farm:
             self._lost = trouble = trouble._replace(state="blocked", remedy=remedy)
             self._retry.settle()
         else:
-            self._failure = trouble
+            self._clean, self._failure = False, trouble
             self._retry.failed(now)
         return trouble
 
     def _trouble(self, error: OSError) -> Trouble:
         return self._plot.failing(error)
 
-    def _well(self) -> None:
-        self._failure = None
-        self._retry.settle()
+    def _end_look(self) -> None:
+        """Only a look at everything that met no failure tells that there is none any more."""
+        if self._clean and not self._to_see:
+            self._failure = None
+            self._retry.settle()
