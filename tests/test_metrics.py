@@ -112,10 +112,16 @@ def test_a_farm_has_figures_of_its_own_and_no_farm_none(metrics: Metrics) -> Non
     assert "farm" not in text(metrics)
 
 
+SUPERVISOR = Supervisor(
+    7, 1, ["/usr/bin/containerd", "-x"], 6, "2026-01-01T00:00:00Z",
+    seen=90, rewritten=75, refused=5,
+)  # fmt: skip
+
+
 def test_each_supervisor_of_exec_counts_for_itself(metrics: Metrics) -> None:
     """What one counted goes with it: a sum over all would go down, as no counter may."""
-    one = Supervisor(7, 1, ["/usr/bin/containerd", "-x"], 6, "2026-01-01T00:00:00Z", 90, 75, 5)
-    found = samples(text(metrics, supervisors=[one, one._replace(pid=8, refused=0)]))
+    other = SUPERVISOR._replace(pid=8, refused=0)
+    found = samples(text(metrics, supervisors=[SUPERVISOR, other]))
     assert found["ovl_linkd_exec_supervisors",] == 2
     calls = {key[2:]: value for key, value in found.items() if "exec_calls" in key[0]}
     assert calls == {
@@ -176,7 +182,7 @@ def test_a_second_daemon_s_file_does_not_clash_with_the_first_s() -> None:
 def test_the_example_alerts_ask_for_what_there_is(metrics: Metrics) -> None:
     """An alert on a name with a typing error is never raised."""
     metrics.kept(layers([Link("ctrdl", "/run/ctrdl", STORE)], of_this_kernel()))
-    names = {key[0] for key in samples(text(metrics, farm=FARM))}
+    names = {key[0] for key in samples(text(metrics, farm=FARM, supervisors=[SUPERVISOR]))}
     (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
     for rule in group["rules"]:
         used = set(re.findall(r"ovl_linkd_\w+", rule["expr"]))
