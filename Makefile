@@ -275,7 +275,7 @@ install:  ## put it on this machine; PREFIX=/usr/local DESTDIR=
 
 	# What the program needs, moved out of the environment it was built in: no pip, no setuptools.
 	packages=$$("$$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-	wanted=$${packages#"$$work/venv/"}
+	wanted=$${packages#"$$work/venv/"} python=$$(basename "$${packages%/*}")
 	state=$$destdir$$library
 	remember=$$work/directories
 	touch "$$remember"
@@ -288,10 +288,13 @@ install:  ## put it on this machine; PREFIX=/usr/local DESTDIR=
 	mkdir -p "$$new/bin" "$$new/$$wanted"
 	ln -s $(PYTHON) "$$new/bin/python"
 	printf '%s\n' 'home = $(dir $(PYTHON))' 'include-system-site-packages = true' >"$$new/pyvenv.cfg"
-	# program NAME MODULE: a command whose script() is MODULE's.
+	# program NAME MODULE: a command whose script() is MODULE's. After an upgrade of the distribution
+	# it finds nothing: 78 is what keeps systemd from trying again and again.
 	program() {
-	    printf '%s\n' "#!$$final/bin/python -I" "from $$2 import script" 'script()' \
-	        >"$$new/bin/$$1"
+	    printf '%s\n' "#!$$final/bin/python -I" 'import sys' 'try:' "    from $$2 import script" \
+	        'except ModuleNotFoundError as error:' '    if error.name != "ovl_linkd":' '        raise' \
+	        "    print(\"$$1: it was installed for another Python ($$python): make install it again\"," \
+	        '          file=sys.stderr)' '    sys.exit(78)' 'script()' >"$$new/bin/$$1"
 	    chmod 755 "$$new/bin/$$1"
 	}
 	program ovl-linkd ovl_linkd.cli
@@ -399,7 +402,7 @@ uninstall:  ## take it off again; refused while something depends on it, unless 
 	        said=$${said##*$$'\n'}
 	    fi
 	    echo "$$said" | sed 's/^/  /' >&2
-	    echo "uninstall: FORCE=1 takes ovl-linkd away in spite of it" >&2
+	    echo "uninstall: 'make uninstall FORCE=1' takes ovl-linkd away in spite of it" >&2
 	    exit 1
 	fi
 	units=(ovl-linkd.socket ovl-linkd.service ovl-linkd-links.service ovl-linkd-guard.service)
@@ -408,9 +411,9 @@ uninstall:  ## take it off again; refused while something depends on it, unless 
 	elif command -v systemctl >/dev/null; then
 	    systemctl --quiet --root="$${destdir:-/}" disable "$${units[@]}" 2>/dev/null || true
 	fi
-	# Who was overridden by FORCE keeps its links.
 	# A directory that is append-only would be there for good, and nobody would know why.
 	[[ -n $$destdir ]] || "$$state/env/bin/ovl-linkd" guard --off >/dev/null || true
+	# Who was overridden by FORCE keeps its links.
 	[[ -n '$(FORCE)' ]] || "$${ask[@]}" --remove-links
 	drop_ins=$$destdir/etc/systemd/system/ovl-linkd.service.d
 	for file in "$$destdir/etc/tmpfiles.d/ovl-linkd.conf" "$$drop_ins/ovl-linkd.conf"; do

@@ -304,6 +304,26 @@ def test_uninstalling_is_refused_while_something_needs_the_link(installed: Path)
     assert not (installed / "usr/local/lib/ovl-linkd").exists()
 
 
+def test_after_an_upgrade_of_the_distribution_it_says_what_to_do(installed_once: Path) -> None:
+    """And the service is not started over and over: of this nothing is mended by itself."""
+    (library,) = (environment(installed_once) / "lib").iterdir()
+    gone = library.rename(library.with_name("python3.1"))
+    try:
+        program = environment(installed_once) / "bin/ovl-linkd"
+        done = subprocess.run(
+            [program.parent / "python", "-I", program, "run"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        gone.rename(library)
+    assert done.returncode == 78
+    assert done.stderr.startswith("ovl-linkd: it was installed for another Python (python3.")
+    assert "make install it again" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_uninstalling_what_cant_be_asked_any_more_says_so(installed: Path) -> None:
     """After an upgrade of the distribution the environment is that of a Python which is gone."""
     shutil.rmtree(environment(installed) / "lib")
