@@ -1,10 +1,11 @@
 """The farm on a real directory, with a clock of the test's own."""
 
+import contextlib
 import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ovl_linkd.links import ids
 from ovl_linkd.links.farm import TURN, Farm
 from ovl_linkd.links.leases import BLOCK, LAG
 from ovl_linkd.links.terms import Full, NotALayer, Unusable, Wanted
-from tests.crashing import Crash, crashing
+from tests.crashing import Crash, crashing, failing
 
 pytestmark = pytest.mark.needs("root")
 
@@ -457,14 +458,15 @@ def _another_boot(world: World) -> None:
     world.settle()
 
 
-STEPS = [
+Step = Callable[[World], None]
+STEPS: list[Step] = [
     _another, _a_block, _expiry, _repairs, _a_lost_directory, _a_lost_ledger, _a_start,
     _another_boot,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("step", [_first, *STEPS], ids=lambda step: step.__name__.strip("_"))
-def test_killed_at_any_moment_it_goes_on_right(scratch: Path, step) -> None:  # type: ignore[no-untyped-def]
+def test_killed_at_any_moment_it_goes_on_right(scratch: Path, step: Step) -> None:
     """An id that was seen anywhere names its layer, or nothing; and nothing half done is left."""
     for at in range(1, 10_000):
         top = scratch / str(at)
@@ -494,6 +496,37 @@ def test_killed_at_any_moment_it_goes_on_right(scratch: Path, step) -> None:  # 
         assert {each.name for each in top.iterdir()} == {"f", ".f.ovl-linkd-farm", "layers"}
         shutil.rmtree(top)
         if ended:
+            return
+    raise AssertionError("it never came to its end")
+
+
+ERRORS = (errno.EIO, errno.EMFILE, errno.ENOSPC, errno.EACCES)
+
+
+@pytest.mark.parametrize("step", [_first, *STEPS], ids=lambda step: step.__name__.strip("_"))
+def test_after_any_error_it_goes_on_by_itself(scratch: Path, step: Step) -> None:
+    """A disk that was full for a moment must not need anybody who reloads the daemon."""
+    for at in range(1, 10_000):
+        top = scratch / str(at)
+        top.mkdir()
+        world = World(top)
+        given: dict[str, str] = {}
+        if step is not _first:
+            given = dict(zip(world.lease("a", "b"), "ab", strict=True))
+        refused = contextlib.suppress(Unusable, NotALayer)
+        with failing(at, ERRORS[at % len(ERRORS)]) as failed, refused:
+            step(world)
+        now = NOW + 2 * KEEP
+        world.settle(now)
+        layers = ["a", "b", "new"]
+        for name, layer in zip(world.lease(*layers, now=now), layers, strict=True):
+            assert given.get(name, layer) == layer
+            assert world.leads(name) == layer
+        world.settle(now + 60)
+        assert world.trouble() is None, failed
+        shutil.rmtree(top)
+        if not failed:
+            assert at > 5
             return
     raise AssertionError("it never came to its end")
 

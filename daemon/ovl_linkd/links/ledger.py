@@ -117,10 +117,10 @@ class Ledger:
                 os.link(spare, self.path)  # and not over what another process has just begun
             else:
                 os.rename(spare, self.path)
+            self._keep_in_mind(status.st_ino, status.st_size, len(lines))
         finally:
             _unlink(spare)
         _sync_directory(self.path)
-        self._keep_in_mind(status.st_ino, status.st_size, len(lines))
 
     def renew(self, memory: Memory) -> None:
         """As rewrite(), of the file that we have written until now, or that was removed."""
@@ -140,11 +140,14 @@ class Ledger:
         try:
             status = os.fstat(descriptor)
             self._insist(status)
-            if os.write(descriptor, data) != len(data):
+            try:
+                if os.write(descriptor, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+                if certain:
+                    os.fsync(descriptor)
+            except OSError:
                 os.ftruncate(descriptor, status.st_size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
-            if certain:
-                os.fsync(descriptor)
+                raise
         finally:
             os.close(descriptor)
         self._keep_in_mind(status.st_ino, status.st_size + len(data), self.lines + len(lines))
