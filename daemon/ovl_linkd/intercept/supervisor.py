@@ -1,6 +1,7 @@
 """The supervisor as a whole: a guard, its workers, and what others learn of them."""
 
 import datetime
+import gc
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ def supervise(
     )
     state = _State(command, pid)
     guard = Guard(around, woken, state)
+    gc.collect()
+    gc.freeze()  # what is here now stays: looked at in each process, it would be copied there
     guard.start()
     state.publish(Counts(0, 0, 0))
     begin()
