@@ -11,6 +11,7 @@ import pytest
 from ovl_linkd import config_files
 from ovl_linkd.commands.tmpfiles import lines
 from ovl_linkd.config import load
+from tests.userland import Userland
 
 SYSTEMD = Path(__file__).parents[1] / "systemd"
 SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))
@@ -45,6 +46,25 @@ def test_the_exposure_is_low(units: Path, service: str) -> None:
     threshold = f"--threshold={MOST_EXPOSURE}"
     done = analyze("security", "--offline=yes", threshold, units / service)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("release", ["debian12", "debian13"])
+def test_the_systemd_of_each_release_says_the_same(
+    units: Path, release: str, scratch: Path, request: pytest.FixtureRequest
+) -> None:
+    """A directive may be too new for one, and another weigh differently for the other."""
+    (place := scratch / "system").mkdir()
+    system = Userland(request.getfixturevalue(release), place)
+    (inside := system.path("/opt/units")).mkdir()
+    for unit in units.iterdir():
+        (inside / unit.name).write_text(unit.read_text())
+    names = [f"/opt/units/{unit.name}" for unit in units.iterdir()]
+    verify = ("systemd-analyze", "verify", "--recursive-errors=yes", "--man=no")
+    assert system.run(*verify, *names).stderr == ""
+    for name in names:
+        if name.endswith(".service"):
+            system.run("systemd-analyze", "security", "--offline=yes", "--threshold=10", name)
 
 
 def test_what_is_left_out_of_the_sandbox_has_a_reason(units: Path) -> None:
