@@ -111,3 +111,14 @@ def test_the_example_of_the_readme_is_true() -> None:
             assert eval(code, names) == ast.literal_eval(comment), code
         else:
             exec(code, names)  # noqa: S102
+
+
+def test_names_of_the_farm_are_expanded_while_they_lead_somewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "1").symlink_to("/layers/one")
+    known = published.Published((), "", [], str(tmp_path))
+    monkeypatch.setattr(published, "known", lambda _: known)
+    said = ovl_linkd.expand(f"lowerdir={tmp_path}/1:{tmp_path}/2")
+    assert said == os.fsencode(f"lowerdir=/layers/one:{tmp_path}/2")
+    assert ovl_linkd.expand(f"lowerdir={tmp_path}/1", {}) == os.fsencode(f"lowerdir={tmp_path}/1")

@@ -77,12 +77,17 @@ def expand(
 
     For reading and comparing: the result may be longer than mount(2) takes. ``format``: what
     OPTIONS is, as for rewrite(), or ``mountinfo``, lines of /proc/self/mountinfo. ``links`` and the
-    errors are those of rewrite(), whatever is on disk.
+    errors are those of rewrite(), whatever is on disk. With the configured links names of the farm
+    are known, too; one that leads nowhere any more stays as it is.
     """
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}, none of {', '.join(FORMATS)}")
-    known = links if links is not None else _configured(healthy=False)
-    return FORMATS[format].module.expand(_encoded(options), _prefixes(known))
+    text = _encoded(options)
+    if links is not None:
+        known = _prefixes(links)
+    else:
+        known = _prefixes(_configured(healthy=False)) + _leased(text)
+    return FORMATS[format].module.expand(text, known)
 
 
 def _encoded(options: str | bytes) -> bytes:
@@ -98,6 +103,14 @@ def _encoded(options: str | bytes) -> bytes:
 
 def _prefixes(links: Mapping[str, str]) -> list[Prefix]:
     return [Prefix(path, os.fsencode(target), os.fsencode(path)) for path, target in links.items()]
+
+
+def _leased(text: bytes) -> list[Prefix]:
+    """The entries of the configured farm that TEXT names."""
+    from ovl_linkd import leasing, published
+
+    farm = published.known(None).farm
+    return leasing.entries_in(text, farm) if farm else []
 
 
 def _configured(healthy: bool) -> dict[str, str]:
