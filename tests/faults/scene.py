@@ -61,7 +61,7 @@ class Scene:
         for number, decoy in enumerate(self.decoys):
             _plant(decoy, number % 3)
         self.write()
-        self.planted = self.look(self.decoys)
+        self.planted = look(*self.decoys)
 
     def write(self) -> None:
         """Write the configuration of all links."""
@@ -84,7 +84,7 @@ class Scene:
         (self.top / "t2").mkdir()
         self.targets["missing"] = self.top / "t2"
         self.decoys.append(left)
-        self.planted |= self.look([left])
+        self.planted |= look(left)
         self.write()
 
     def wrong(self, name: str) -> None:
@@ -99,21 +99,12 @@ class Scene:
     def _target(self, name: str) -> str:
         return str(self.targets.get(name, self.target))
 
-    def look(self, paths: list[Path]) -> dict[Path, Thing]:
-        """PATHS, and what is below them, as they are."""
-        found = {}
-        for path in paths:
-            found[path] = _look(path)
-            if stat.S_ISDIR(found[path].mode):
-                found |= self.look(sorted(path.iterdir()))
-        return found
-
     def check(self) -> None:
         """All is as it should be: links right, nothing half done, nothing else touched."""
         assert self.right(*self.healed), {name: _says(self.links[name]) for name in self.healed}
         assert self.links["blocked"].read_text() == "precious"
         assert self.links["displaced"].read_text() == "precious too"
-        assert self.look(self.decoys) == self.planted, "what isn't ours was touched"
+        assert look(*self.decoys) == self.planted, "what isn't ours was touched"
         parents = {path.parent for path in self.links.values()}
         known = {*self.links.values(), *self.decoys, *parents}
         for directory in self.top.iterdir():
@@ -125,6 +116,16 @@ class Scene:
         """Take all of it away."""
         shutil.rmtree(self.top)
         shutil.rmtree(RUN)
+
+
+def look(*paths: Path) -> dict[Path, Thing]:
+    """PATHS, and what is below them, as they are."""
+    found = {}
+    for path in paths:
+        found[path] = _look(path)
+        if stat.S_ISDIR(found[path].mode):
+            found |= look(*sorted(path.iterdir()))
+    return found
 
 
 def _plant(path: Path, kind: int) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 from asyncvarlink import (
@@ -193,13 +193,15 @@ class Control(VarlinkInterface, name=INTERFACE):
 class _Protocol(VarlinkInterfaceServerProtocol):
     """One client. It gets its next answer when it has taken the one before."""
 
-    def __init__(self, registry: VarlinkInterfaceRegistry) -> None:
+    def __init__(self, registry: VarlinkInterfaceRegistry, catch_up: Callable[[], None]) -> None:
         super().__init__(registry)
+        self._catch_up = catch_up
         self._pending = 0  # bytes of a request that isn't complete
         self._sent: asyncio.Future[None] | None = None
         self._following: asyncio.Future[None] | None = None  # a Monitor that is under way
 
     def message_received(self, data: bytes, fds: FileDescriptorArray | None) -> None:
+        self._catch_up()  # a turn of the loop may bring 256 messages: the links go first
         end = data.rfind(0)
         self._pending = len(data) - end - 1 if end >= 0 else self._pending + len(data)
         if self._pending > MOST_BYTES:
@@ -268,7 +270,7 @@ def attach(service: Service, connection: socket.socket, peer: Peer) -> Connectio
         asyncio.get_running_loop(),
         connection,
         connection,
-        _Protocol(registry),
+        _Protocol(registry, service.catch_up),
         # One read per turn of the loop, so that who writes without end can't hold up a repair.
         boundary_predictor=None,
     )

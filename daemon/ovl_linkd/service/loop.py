@@ -266,6 +266,10 @@ class Service:
 
     # -- what the control socket asks (wire.Service) ---------------------------------------
 
+    def catch_up(self) -> None:
+        """Put right what needs it before anything else is done."""
+        self._watching.catch_up()
+
     def daemon(self) -> Daemon:
         """This process."""
         changed = config_files.stamp(self._file) != self._stamp

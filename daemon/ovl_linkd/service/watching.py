@@ -33,6 +33,7 @@ class Watching:
         self._after = after
         self._look = look
         self._told = told
+        self._listening = False
 
     def begin(self) -> None:
         """Answer events from now on."""
@@ -41,6 +42,7 @@ class Watching:
 
     def end(self) -> None:
         """Answer no more of them."""
+        self._listening = False
         asyncio.get_running_loop().remove_reader(self._watch)
 
     def look_at_everything(self) -> None:
@@ -48,9 +50,13 @@ class Watching:
         self._look(self._watch.everything(), clock())
 
     def _listen(self) -> None:
-        asyncio.get_running_loop().add_reader(self._watch, self._on_events)
+        self._listening = True
+        asyncio.get_running_loop().add_reader(self._watch, self.catch_up)
 
-    def _on_events(self) -> None:
+    def catch_up(self) -> None:
+        """Answer what has happened. Whoever does work for others does this between two pieces."""
+        if not self._listening:
+            return
         now = clock()
         for _ in range(MOST_READS):
             try:

@@ -1,0 +1,325 @@
+"""What others on the machine may try, and what they must not get.
+
+An attacker that acts between two system calls needs luck; here he acts before each of them in
+turn, as often as it takes to try them all.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.world import (
+    NOBODY,
+    RENAME_EXCHANGE,
+    Daemon,
+    as_user,
+    command,
+    renameat2,
+    wait_until,
+)
+from tests.faults.forked import Forked
+from tests.faults.scene import RUN, look
+from tests.faults.supervised import Call
+from tests.soak import SOAK
+
+pytestmark = pytest.mark.needs("root")
+
+Trick = Callable[["Place", str], None]
+
+
+class Place:
+    """A directory of the attacker's in which a link is kept; another of root's that he is after.
+
+    There everything has the names that the daemon uses in his.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self.theirs, self.victim, self.target = top / "theirs", top / "victim", top / "t"
+        for directory in (self.theirs, self.victim, self.target):
+            directory.mkdir()
+        (self.theirs / "p").mkdir()
+        for name in ("link", ".link.ovl-linkd", "published.json", "control.sock", "m.prom"):
+            for victim in (name, f"{name}.new", f"{name}.lock"):
+                (self.victim / victim).write_text("root's")
+                (self.victim / victim).chmod(0o600)
+        self.before = look(self.victim)
+
+    def unharmed(self) -> None:
+        """No file of root's was written, removed, or given another mode; none is new there."""
+        assert look(self.victim) == self.before
+
+
+def plant_symlink(place: Place, path: str) -> None:
+    """What the call names becomes a symlink to a file of root's with that name."""
+    with suppress(OSError):
+        os.rename(path, place.theirs / f"stolen{time.monotonic_ns()}")
+    with suppress(OSError):
+        os.symlink(place.victim / os.path.basename(path), path)
+
+
+def plant_hard_link(place: Place, path: str) -> None:
+    """Or that file itself, by another name."""
+    with suppress(OSError):
+        os.rename(path, place.theirs / f"stolen{time.monotonic_ns()}")
+    with suppress(OSError):
+        os.link(place.victim / os.path.basename(path), path)
+
+
+def exchange(place: Place, path: str) -> None:
+    """What the call names changes places with a symlink."""
+    lure = place.theirs / f"lure{time.monotonic_ns()}"
+    lure.symlink_to(place.victim / os.path.basename(path))
+    with suppress(OSError):
+        renameat2(lure, path, RENAME_EXCHANGE)
+
+
+class Attack:
+    """The policy that plays TRICK before call number ``at`` of those that name a path below."""
+
+    def __init__(self, at: int, trick: Trick, place: Place, below: Path) -> None:
+        self._left = at
+        self._trick = trick
+        self._place = place
+        self._below = f"{below}/"
+        self.call: Call | None = None
+
+    def __call__(self, call: Call) -> None:
+        if self.call or call.forked or not call.path.startswith(self._below):
+            return
+        if self._left == 0:
+            self.call = call
+            self._trick(self._place, call.path)
+        self._left -= 1
+
+
+def attacks(trick: Trick, scratch: Path, below: str) -> Iterator[tuple[Attack, Place]]:
+    """One before each call, until one is not met any more."""
+    for at in range(1000):
+        top = scratch / "s"
+        top.mkdir()
+        place = Place(top)
+        attack = Attack(at, trick, place, top / below if below else RUN)
+        try:
+            yield attack, place
+        except AssertionError as error:
+            raise AssertionError(f"{trick.__name__} before {attack.call}: {error}") from error
+        finally:
+            shutil.rmtree(top)
+        if attack.call is None:
+            assert at > 2
+            return
+
+
+@contextmanager
+def running(scratch: Path, place: Place, parent: Path) -> Iterator[Forked]:
+    """A daemon that keeps a link in PARENT, which the configuration says is unsafe, and allowed."""
+    directory = scratch / "d"
+    directory.mkdir(exist_ok=True)
+    RUN.mkdir(exist_ok=True)
+    link = {"path": f"{parent}/link", "target": str(place.target), "allow-unsafe-parent": True}
+    whole = {"metrics-file": str(RUN / "m.prom"), "links": {"ctrdl": None, "one": link}}
+    (RUN / "config.yaml").write_text(json.dumps(whole))
+    daemon = Forked(directory)
+    try:
+        daemon.start_by_default()
+        yield daemon
+        assert not daemon.dead
+    finally:
+        daemon.kill()
+        shutil.rmtree(RUN)
+
+
+def settle(daemon: Forked) -> None:
+    """Let it do what it has to."""
+    with suppress(Exception):
+        daemon.call("Repair")
+    assert not daemon.dead
+
+
+@pytest.mark.parametrize("trick", [plant_symlink, plant_hard_link, exchange])
+def test_no_file_is_destroyed_in_a_directory_that_is_declared_unsafe(
+    scratch: Path, trick: Trick
+) -> None:
+    """More isn't promised there: who owns an ancestor may lead the daemon to another directory."""
+    for attack, place in attacks(trick, scratch, "theirs"):
+        parent = place.theirs / "p"
+        with running(scratch, place, parent) as daemon:
+            os.chown(place.theirs, NOBODY, NOBODY)
+            os.chown(parent, NOBODY, NOBODY)
+            daemon.rule(attack)
+            with daemon.frozen():
+                (parent / "link").unlink()
+                (parent / "link").symlink_to("/elsewhere")
+            settle(daemon)
+            place.unharmed()
+
+
+@pytest.mark.parametrize("trick", [plant_symlink, plant_hard_link, exchange])
+def test_nothing_is_reached_by_way_of_the_daemon_s_own_files(scratch: Path, trick: Trick) -> None:
+    """Their directory was root's when the configuration was read, and became everybody's."""
+    for attack, place in attacks(trick, scratch, ""):
+        with running(scratch, place, place.theirs / "p") as daemon:
+            RUN.chmod(0o777)
+            daemon.rule(attack)
+            with daemon.frozen():
+                for name in ("published.json", "control.sock"):
+                    (RUN / name).unlink()
+            wait_until(lambda: (RUN / "published.json").exists() or attack.call, "at work")  # noqa: B023
+            settle(daemon)
+            place.unharmed()
+
+
+# --- a race in earnest -----------------------------------------------------------------------
+
+
+def race(theirs: str, victim: str, seconds: float) -> int:
+    """What a process of NOBODY's does, as fast as it can; how often it did."""
+    rounds, end = 0, time.monotonic() + seconds
+    parent = f"{theirs}/p"
+    while time.monotonic() < end:
+        rounds += 1
+        for name in ("link", ".link.ovl-linkd"):
+            with suppress(OSError):
+                os.unlink(f"{parent}/{name}")
+            with suppress(OSError):
+                os.symlink(f"{victim}/{name}", f"{parent}/{name}")
+        for name in ("published.json", "published.json.new", "control.sock", "control.sock.new"):
+            with suppress(OSError):
+                os.unlink(RUN / name)
+            with suppress(OSError):
+                os.symlink(f"{victim}/{name}", RUN / name)
+    return rounds
+
+
+def test_a_race_is_never_won(scratch: Path) -> None:
+    (scratch / "s").mkdir()
+    place = Place(scratch / "s")
+    with running(scratch, place, place.theirs / "p") as daemon:
+        daemon.kill()
+        daemon.rule(None)
+        daemon.start_by_default()
+        os.chown(place.theirs, NOBODY, NOBODY)
+        os.chown(place.theirs / "p", NOBODY, NOBODY)
+        RUN.chmod(0o777)
+        words = str(place.theirs), str(place.victim), 60.0 if SOAK else 1.5
+        assert as_user(NOBODY, lambda: race(*words)) > 100
+        place.unharmed()
+
+
+# --- what is shown ---------------------------------------------------------------------------
+
+
+def test_what_a_symlink_says_steers_no_terminal(daemon: Daemon, scratch: Path) -> None:
+    """Whoever may write in the directory writes what the administrator reads."""
+    (scratch / "t").mkdir()
+    daemon.write({"one": (scratch / "link", scratch / "t")})
+    daemon.start()
+    with daemon.frozen():
+        scratch.chmod(0o777)
+        (scratch / "link").unlink()
+        os.symlink(b"/\x1b]0;pwned\x07\x1b[2J\n<0>all is lost\xff", os.fsencode(scratch / "link"))
+    daemon.until_state("one", "blocked")
+    for words in (["status"], ["status", "--json"]):
+        run = command(*words, "--config", daemon.config)
+        assert "pwned" in run.stdout
+        assert all(character.isprintable() or character == "\n" for character in run.stdout)
+        assert "\n<0>" not in run.stdout
+    assert "\x1b" not in daemon.log()
+    assert "\n<0>" not in daemon.log()
+    scratch.chmod(0o755)
+
+
+def test_a_target_that_is_a_maze_is_not_walked(daemon: Daemon, scratch: Path) -> None:
+    """Whoever owns the snapshots may make them deep, or a circle: nobody lists what is in there."""
+    target = scratch / "t"
+    target.mkdir()
+    deep = os.open(target, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=deep)
+        below = os.open("d", os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = below
+    os.symlink("/", "circle", dir_fd=deep)
+    os.close(deep)
+    (target / "circle").symlink_to(target)
+    (target / "a\n\x1b[2J").mkdir()
+    daemon.write({"one": (scratch / "link", target)})
+    daemon.start()
+    with daemon.repairing("one", "missing"):
+        (scratch / "link").unlink()
+    assert command("status", "--config", daemon.config).returncode == 0
+    subprocess.run(["rm", "-r", target], check=True)  # shutil goes no deeper than Python's stack
+
+
+# --- a flood ---------------------------------------------------------------------------------
+
+
+def flood(path: str, seconds: float) -> int:
+    """What a user does who means no good; how many connections were tried."""
+    held: list[socket.socket] = []
+    tried, end = 0, time.monotonic() + seconds
+    monitor = b'{"method":"org.ovl-linkd.Control.Monitor","more":true}\0'
+    messages = [
+        monitor, b'{"method":"org.ovl-linkd.Contr', b"x" * 300_000, b"[" * 50_000 + b"\0",
+        b'{"method":"org.ovl-linkd.Control.Status"}\0' * 200,
+    ]  # fmt: skip
+    while time.monotonic() < end:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        with suppress(OSError):
+            connection.connect(path)
+            connection.send(messages[tried % len(messages)])  # and nothing is ever read
+        held.append(connection)
+        tried += 1
+        if len(held) > 300:
+            held.pop(tried % 300).close()
+    return tried
+
+
+def test_a_flood_at_the_socket_delays_no_repair_for_long(daemon: Daemon, scratch: Path) -> None:
+    """Each repair comes; how much later is printed, and measured by `make bench`."""
+    (scratch / "t").mkdir()
+    path = scratch / "link"
+    daemon.write({"one": (path, scratch / "t")})
+    daemon.start(python=[sys.executable])
+    quiet = [_repair_time(path) for _ in range(100)]
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            flood(daemon.socket, 60)
+        os._exit(0)
+    try:
+        end = time.monotonic() + (30.0 if SOAK else 1.5)
+        flooded = []
+        while time.monotonic() < end:
+            flooded.append(_repair_time(path))
+            time.sleep(0.001)
+        still = daemon.call("Status")["links"][0]
+        assert still["state"] == "ok", "root is let in all the same"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    for name, times in (("quiet", quiet), ("flooded", flooded)):
+        times.sort()
+        middle, late = times[len(times) // 2], times[len(times) * 99 // 100]
+        print(f"{name}: {len(times)} repairs, p50 {middle * 1e6:.0f} µs, p99 {late * 1e6:.0f} µs")
+
+
+def _repair_time(path: Path) -> float:
+    """Seconds from unlink(2) until the link is back."""
+    os.unlink(path)
+    began = time.perf_counter()
+    while not os.path.lexists(path):
+        assert time.perf_counter() - began < 10, "never back"
+        time.sleep(0.0001)
+    return time.perf_counter() - began
