@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
 from asyncvarlink import (
@@ -257,6 +257,20 @@ class _Protocol(VarlinkInterfaceServerProtocol):
     def handle_call_exception(self, exc: BaseException, oneway: bool) -> None:
         logging.getLogger("ovl-linkd").error("a call failed, ignoring: %r", exc, exc_info=exc)
         super().handle_call_exception(exc, oneway)
+
+
+def is_a_client_s(context: Mapping[str, object]) -> bool:
+    """Whether the trouble that CONTEXT tells of, as asyncio does, is one client's own.
+
+    asyncvarlink 0.3 raises InvalidStateError where one hangs up while it is written to. It closes
+    the connection first, and anybody could fill our log by it, or have us end.
+    """
+    error = context.get("exception")
+    while isinstance(error, BaseException):
+        if isinstance(error, ConnectionError):
+            return True  # and connections are to clients only
+        error = error.__context__
+    return False
 
 
 def attach(service: Service, connection: socket.socket, peer: Peer) -> Connection:

@@ -70,7 +70,9 @@ class Service:
     async def run(self) -> None:
         """Keep the links until SIGTERM or SIGINT. Raises UserError if it gave up before."""
         loop = asyncio.get_running_loop()
-        troubles = Troubles(self._log, self._watching.look_at_everything, self._give_up)
+        troubles = Troubles(
+            self._log, control.is_a_client_s, self._watching.look_at_everything, self._give_up
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)

@@ -44,7 +44,7 @@ class Paced:
 
 
 class Troubles:
-    """The event loop's exception handler.
+    """The event loop's exception handler. What is ``not_ours`` is passed over.
 
     ``again`` is called a while after trouble, since a hint may be lost; ``give_up`` when there is
     so much of it that a process which begins anew is better off: the links stay meanwhile.
@@ -53,10 +53,12 @@ class Troubles:
     def __init__(
         self,
         log: logging.Logger,
+        not_ours: Callable[[Mapping[str, object]], bool],
         again: Callable[[], None],
         give_up: Callable[[UserError], None],
     ) -> None:
         self._log = log
+        self._not_ours = not_ours
         self._again = again
         self._give_up = give_up
         self._times: deque[float] = deque(maxlen=MOST)
@@ -64,8 +66,9 @@ class Troubles:
     def __call__(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
         """As asyncio calls it."""
         error = context.get("exception")
-        if isinstance(error, asyncio.CancelledError):
-            return  # a client that was served when the daemon stopped
+        # Cancelled is a client that was served when the daemon stopped.
+        if isinstance(error, asyncio.CancelledError) or self._not_ours(context):
+            return
         now = loop.time()
         if len(self._times) == MOST and now - self._times[0] < WINDOW:
             what = f"more than {MOST} unexpected errors in {WINDOW:g} s, the last one: {error!r}"
