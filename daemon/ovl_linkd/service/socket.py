@@ -220,8 +220,9 @@ class _Claim:
         self.made = made
         if self._file is not None:
             text = " ".join(str(number) for number in (os.getpid(), *(made or ())))
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, f"{text}\n".encode(), 0)
+            # All of it by one call, over all that was there: killed between two, we would leave a
+            # socket that nobody knows.
+            os.pwrite(self._file, f"{text:<{_LONGEST - 1}}\n".encode(), 0)
 
     def give_up(self) -> None:
         """Let the next one have it."""
