@@ -518,7 +518,9 @@ bench: setup-bench  ## everything measured side by side; docs/benchmarks.md is m
 
 soak: setup-test  ## faults and properties in their long form; says what runs and how long it takes
 	$(FUNCTIONS)
-	echo "soak: 1. faults: a death at every system call, 10 minutes"
+	echo "soak: 1. faults, 60 minutes: a death at every system call; every call met by every error, once"
+	echo "      and for a while; 700 random histories; fights, races and floods of a minute; ten million"
+	echo "      hostile texts (40 of the minutes)"
 	as_root env SOAK=true $(VENV)/bin/python -m pytest --durations=0 tests/faults $(ARGS)
 	echo "soak: 2. the property tests with 10,000 examples each, 10 minutes"
 	as_root $(VENV)/bin/python -m pytest -m hypothesis --hypothesis-profile=soak $(ARGS)

@@ -50,6 +50,7 @@ _CHANGING = frozenset((
     "symlink", "symlinkat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "mkdir",
     "mkdirat", "rmdir", "chmod", "fchmod", "fchmodat", "chown", "fchown", "fchownat", "truncate",
     "ftruncate", "write", "fsync", "bind", "listen", "flock", "sendto", "sendmsg", "mount",
+    "fsopen", "fsmount", "move_mount", "umount2",
 ))  # fmt: skip
 
 
