@@ -142,7 +142,7 @@ class Disk:
 
     def way_led_elsewhere(self, to: str) -> None:
         """A symlink on the way of a link is replaced, as one."""
-        new = self._fresh()
+        new = self.top / "way.new"  # not in `away`, over which something may be mounted
         new.symlink_to(to)
         new.rename(self.top / "way")
 
