@@ -1,6 +1,9 @@
 """What is on disk is looked at by this command itself, the daemon is asked for the rest.
 
-Exit codes: 0 all ok, 1 some link isn't, 3 the daemon is not running, 4 can't tell.
+The farm, if there is one, is a single line, however many entries it has.
+
+Exit codes: 0 all ok, 1 some link isn't, or the farm, where no NAME is given; 3 the daemon is not
+running, 4 can't tell.
 """
 
 from types import SimpleNamespace
