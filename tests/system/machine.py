@@ -22,6 +22,7 @@ SERVICE = "ovl-linkd.service"
 
 _HIDDEN = ("etc/systemd/system", "etc/tmpfiles.d", "etc/ovl-linkd", "var/log/journal")
 _UNWANTED = ("getty.target", "systemd-logind.service", "dbus.socket", "dbus.service")
+_OLDER = Path("/sys/fs/cgroup/systemd")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -182,8 +183,11 @@ class Machine:
                 self._nspawn.kill()
             self._nspawn.wait(30)
         self._nspawn, self._leader = None, 0
-        for directory, _, _ in os.walk(self._cgroup, topdown=False):
-            os.rmdir(directory)
+        # systemd-nspawn makes one of the same name in the older hierarchy, where there is one.
+        twin = _OLDER / self._cgroup.relative_to(_unified())
+        for cgroup in (self._cgroup, twin):
+            for directory, _, _ in os.walk(cgroup, topdown=False):
+                os.rmdir(directory)
 
     def scrap(self) -> None:
         """Pull the plug, and take the machine apart."""
@@ -199,9 +203,13 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
-def _own_cgroup() -> Path:
-    """The cgroup of this process in the unified hierarchy, which need not be the only one."""
+def _unified() -> Path:
+    """Where the unified hierarchy of cgroups is, which need not be the only one."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    top = next(words[1] for words in mounts if words[2] == "cgroup2")
+    return Path(next(words[1] for words in mounts if words[2] == "cgroup2"))
+
+
+def _own_cgroup() -> Path:
+    """The cgroup of this process in the unified hierarchy."""
     lines = Path("/proc/self/cgroup").read_text().splitlines()
-    return Path(top + next(line[3:] for line in lines if line.startswith("0::")))
+    return _unified() / next(line[4:] for line in lines if line.startswith("0::"))
