@@ -4,6 +4,7 @@ ovl-linkd.service is a stand-in here, so that the tests can break the link as th
 """
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,7 @@ def starts(machine: Machine, name: str) -> bool:
 
 def test_containerd_never_starts_into_a_link_that_isn_t_right(machine: Machine) -> None:
     """It would make a directory in its place, or come up without its snapshotter."""
+    shutil.rmtree(machine.path(STORE).parent, ignore_errors=True)  # of a host that has containerd
     machine.boot()
     link, store = machine.path(ROOT.path), machine.path(STORE)
 
