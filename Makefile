@@ -13,7 +13,8 @@ SHELL := /bin/bash
 # service that hides /root and /home can still start it.
 PYTHON := /usr/bin/python3
 VENV := .venv
-# More arguments for pytest: make test ARGS='-k keeper -x'
+# More arguments for pytest: make test ARGS='-k keeper -x', or ARGS='-n 2 --dist loadfile' for two
+# at a time
 ARGS :=
 
 # How long `make soak` mounts while cleaners run.
