@@ -430,7 +430,8 @@ def test_an_explanation_uses_only_fields_that_are_there_and_harmless() -> None:
     storm = Report(logger)
     storm.tell([CHANGES["restored"]] * 100, 0.0)
     storm.flush()
-    Report(logger).farm("/run/ctrdf", Trouble("blocked", "a symlink is there", "move it away"))
+    trouble = Trouble("blocked", "a symlink is there", "move it away")
+    Report(logger).farm("/run/ctrdf", trouble, 0.0)
     Report(logger).farm_restored("/run/ctrdf", 2)
     for number, text in explanations().items():
         used = set(re.findall("@([A-Z_]+)@", text))

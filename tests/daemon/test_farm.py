@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -366,6 +367,23 @@ def test_a_symlink_in_the_directorys_place_is_not_written_through(farm: Farm) ->
     farm.until(lambda status: status["state"] == "ok", "ok again")
     farm.until_right({short: layers[0]})
     assert farm.lease(layers[1]) != [short]
+
+
+def test_a_rival_fills_no_journal(farm: Farm) -> None:
+    """Who makes and removes files in the place of entries, as fast as he can."""
+    farm.daemon.start()
+    layers = farm.layers(20)
+    leased = dict(zip(farm.lease(*layers), layers, strict=True))
+    for _ in range(50):
+        for short in leased:
+            with suppress(FileNotFoundError):
+                os.unlink(short)
+            with suppress(FileExistsError):
+                os.mkdir(f"{short}")
+                os.rmdir(f"{short}")
+    farm.until_right(leased)
+    farm.until(lambda status: status["state"] == "ok", "ok")
+    assert len(farm.daemon.log().splitlines()) < 30
 
 
 @pytest.mark.parametrize("what", ["file", "others", "everybody"])

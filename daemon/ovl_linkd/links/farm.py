@@ -66,7 +66,8 @@ class Farm:
         self.wanted = wanted
         self._expire_at = 0.0
         if self._lost:
-            self._leases, self._lost = Leases(self._leases.path), None
+            self._lost, self._plot = None, Plot(wanted.path)
+            self._leases = Leases(self._leases.path)
 
     def status(self) -> Status:
         """How it stands, as last seen."""

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
 
 from ovl_linkd import config
 from ovl_linkd.links.boot import boot_id
@@ -13,9 +12,6 @@ from ovl_linkd.links.terms import Status, Wanted
 from ovl_linkd.overlay.prefixes import Prefix
 from ovl_linkd.service.clock import clock
 from ovl_linkd.service.report import WINDOW, Report
-
-if TYPE_CHECKING:
-    from ovl_linkd.links.plot import Trouble
 
 TAG = ".farm"  # the watch's tag for the farm; TAG/ID for an entry. No link has such a name
 _ENTRY = f"{TAG}/"
@@ -33,7 +29,7 @@ class Farming:
         self._farm: Farm | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._going_on = False
-        self._trouble: Trouble | None = None  # that was told last
+        self._state = "ok"  # that was told last
         self._repairs = 0  # that were told
         self._saying: asyncio.TimerHandle | None = None  # a pause before more is told of repairs
 
@@ -49,7 +45,7 @@ class Farming:
         self._farm = None
         if wanted:
             self._farm = Farm(wanted, boot_id, wanted.path == self._before)
-        self._trouble, self._repairs = None, 0
+        self._state, self._repairs = "ok", 0
 
     @property
     def path(self) -> str | None:
@@ -159,9 +155,11 @@ class Farming:
             self._report.note(note)
         farm.notes.clear()
         status = farm.status()
-        if status.trouble != self._trouble:
-            self._trouble = status.trouble
-            self._report.farm(status.wanted.path, status.trouble)
+        # Of how many entries something is wrong with is for `status` to say, not for the log.
+        state = status.trouble.state if status.trouble else "ok"
+        if state != self._state:
+            self._state = state
+            self._report.farm(status.wanted.path, status.trouble, clock())
             self._changed(True)
         if status.repairs > self._repairs and self._saying is None:
             self._tell_repairs(farm)

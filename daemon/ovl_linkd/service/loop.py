@@ -170,15 +170,19 @@ class Service:
         self._report.tell(changes, clock())
         self._metrics.changed(changes)
         self._textfile.soon()
-        if self._report.unsaid() and self._flush is None:
-            self._flush = asyncio.get_running_loop().call_later(WINDOW, self._flush_report)
+        self._flush_later()
         self.followers.add(change.after.link.name for change in changes)
         self._tell_summary()
 
     def _on_farm(self, news: bool) -> None:
         self._textfile.soon()
         if news:
+            self._flush_later()
             self._tell_summary()
+
+    def _flush_later(self) -> None:
+        if self._report.unsaid() and self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(WINDOW, self._flush_report)
 
     def _tell_summary(self) -> None:
         said = self._summary()

@@ -75,17 +75,23 @@ class Report:
                 continue
             if change.after.fighting:
                 continue  # the line that began the fight said it; status shows how it stands
-            if now - self._window > WINDOW:
-                self.flush()
-                self._window, self._lines = now, 0
-            if self._lines < MOST_LINES:
-                self._lines += 1
+            if self._has_room(now):
                 level, text = line(change)
                 extra = event(what(change), **_fields(change))
                 self._logger.log(level, text, extra=extra)
             else:
-                self._unsaid += 1
                 self._slowest = max(self._slowest, change.repair.took if change.repair else 0.0)
+
+    def _has_room(self, now: float) -> bool:
+        """Whether one more line may be logged in the present window; if not, it is counted."""
+        if now - self._window > WINDOW:
+            self.flush()
+            self._window, self._lines = now, 0
+        if self._lines < MOST_LINES:
+            self._lines += 1
+            return True
+        self._unsaid += 1
+        return False
 
     def unsaid(self) -> bool:
         """Whether flush() has something to tell."""
@@ -95,7 +101,7 @@ class Report:
         """Tell of what was only counted."""
         if self._unsaid:
             self._logger.warning(
-                "%d more changes of links in %g s, slowest repair %.1f ms; ovl-linkd status shows "
+                "%d more changes in %g s, slowest repair %.1f ms; ovl-linkd status shows "
                 "how each is now",
                 self._unsaid,
                 WINDOW,
@@ -132,8 +138,10 @@ class Report:
         """Log a TROUBLE that was met, and is over."""
         self._logger.warning("%s", trouble, extra=event("degraded"))
 
-    def farm(self, path: str, trouble: Trouble | None) -> None:
-        """Log that the farm at PATH is well now, or what its TROUBLE is."""
+    def farm(self, path: str, trouble: Trouble | None, now: float) -> None:
+        """Log that the farm at PATH is well since NOW, or what its TROUBLE is."""
+        if not self._has_room(now):
+            return
         state = trouble.state if trouble else "ok"
         fields, text = {"PATH": path, "STATE": state}, f"the farm {path}: {state}"
         if trouble:
