@@ -521,7 +521,7 @@ soak: setup-test  ## faults and properties in their long form; says what runs an
 	$(FUNCTIONS)
 	echo "soak: 1. faults, 60 minutes: a death at every system call; every call met by every error, once"
 	echo "      and for a while; 700 random histories; fights, races and floods of a minute; ten million"
-	echo "      hostile texts (40 of the minutes)"
+	echo "      hostile texts (25 of the minutes)"
 	as_root env SOAK=true $(VENV)/bin/python -m pytest --durations=0 tests/faults $(ARGS)
 	echo "soak: 2. the property tests with 10,000 examples each, 10 minutes"
 	as_root $(VENV)/bin/python -m pytest -m hypothesis --hypothesis-profile=soak $(ARGS)

@@ -65,9 +65,11 @@ class Rivalry:
         self._last = now
         if self.next_try is None:
             self.next_try = now + self._pause
-            self._pause = min(2 * self._pause, LAST_PAUSE)
         if now < self.next_try:
             return False
+        # Longer each time that one was waited for, not each time that one began: a link that is
+        # removed in between, and made at once, would bring it to the last one within a second.
+        self._pause = min(2 * self._pause, LAST_PAUSE)
         self.next_try = None
         return True
 
