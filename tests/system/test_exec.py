@@ -31,7 +31,7 @@ done
 """
 ENGINE = """\
 #!/bin/sh
-[ -e /run/shim ] || setsid /usr/local/bin/shim &
+if ! [ -e /run/shim ]; then setsid /usr/local/bin/shim & fi
 touch /run/shim
 systemd-notify --ready
 exec sleep inf
