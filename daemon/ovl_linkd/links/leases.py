@@ -85,11 +85,13 @@ class Leases:
                 memory = self._ledger.read()
             except Damaged as error:
                 memory, loss = None, f"is damaged: {error}"
-            if memory and seen and seen > memory.mark:
+            if memory and memory.boot == boot and seen and seen > memory.mark:
                 loss = "is older than what lies in the farm"
             elif memory is None and loss is None and seen is not None:
                 loss = "is gone"
             mark = memory.mark if memory else 0
+            if memory and memory.boot != boot:
+                mark = min(mark, most)  # or ids of this boot could be above its microseconds
             if loss:
                 mark = max(mark, most)
                 loss = f"{self.path} {loss}: ids go on above every one that may have been given"
