@@ -264,6 +264,18 @@ def test_null_takes_away(places: Places) -> None:
     )  # fmt: skip
 
 
+def test_the_counters_are_written_by_default_but_for_a_file_of_its_own(places: Places) -> None:
+    """A configuration made by hand masks the packaged one, which names the file.
+
+    Daemons of --config FILE run side by side: by default they'd write over each other's.
+    """
+    main = write(places.etc / "config.yaml", "links: {}")
+    assert places.load().metrics_file == "/run/ovl-linkd/metrics.prom"
+    assert load(str(main)).metrics_file is None
+    write(places.etc / "config.yaml.d/off.yaml", "metrics-file: null")
+    assert places.load().metrics_file is None
+
+
 def test_a_link_taken_away_does_not_come_back_in_part(places: Places) -> None:
     write(places.usr / "config.yaml", "links: {a: {path: /run/a, target: /x}}")
     write(places.etc / "config.yaml.d/1.yaml", "links: {a: null}")

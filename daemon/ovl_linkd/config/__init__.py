@@ -25,6 +25,10 @@ __all__ = ["Config", "ConfigError", "Farm", "Link", "Problem", "control_socket",
 
 SCHEMA = os.path.join(os.path.dirname(config_files.PACKAGED), "config.schema.json")
 
+#: where the counters go unless the standard configuration says otherwise. Not the schema's default:
+#: daemons of `--config FILE` run side by side, and would write over each other's
+METRICS_FILE = "/run/ovl-linkd/metrics.prom"
+
 
 class Farm(NamedTuple):
     """The directory of short links for single layers; `keep` in seconds, `guard` none or
@@ -81,7 +85,10 @@ def load(
     root, found = _checked(trees, schema)
     if problems or found:
         raise ConfigError(_in_order(problems + found, files))
-    return _config(root, schema["properties"], files)
+    config = _config(root, schema["properties"], files)
+    if file is None and not any("metrics-file" in tree.value for tree in trees):
+        return config._replace(metrics_file=METRICS_FILE)
+    return config
 
 
 def control_socket(
