@@ -60,7 +60,9 @@ def test_a_mount_line_goes_by_the_farm(farm: Farm) -> None:
     code, said, err = rewrite(farm, "--as", "mount", line)
     assert (code, err) == (0, "")
     assert len(said) < 4_000
-    assert rewrite(farm, "--as", "mount", "--expand", said)[:2] == (0, line)
+    code, expanded, _ = rewrite(farm, "--as", "mount", "--expand", said)
+    # From 2.39 on mount(8) has to be told to take more than 255 bytes.
+    assert (code, expanded.removeprefix("LIBMOUNT_FORCE_MOUNT2=always ")) == (0, line)
 
 
 def test_what_outlives_a_boot_never_goes_by_the_farm(farm: Farm) -> None:

@@ -55,12 +55,14 @@ static char *map(size_t bytes, int protection)
     return place;
 }
 
-/* TEXT so that its last byte, without a NUL, is the last one that can be read. */
-static char *at_the_edge(const char *text, size_t bytes)
+/* TEXT so that its last byte, without a NUL, is the last one that can be read; in MAPPED bytes. A
+ * hole behind it would soon be another thread's, and be unmapped as if it were ours. */
+static char *at_the_edge(const char *text, size_t bytes, size_t *mapped)
 {
     size_t room = (bytes + page - 1) / page * page;
-    char *place = map(room + page, PROT_READ | PROT_WRITE);
-    munmap(place + room, page);
+    *mapped = room + page;
+    char *place = map(*mapped, PROT_READ | PROT_WRITE);
+    mprotect(place + room, page, PROT_NONE);
     return memcpy(place + room - bytes, text, bytes);
 }
 
@@ -78,9 +80,9 @@ static void *odd(uint64_t *state, char **room, size_t *bytes)
     case 5: return *room = map(*bytes, PROT_NONE);
     case 6: return *room = map(*bytes, PROT_READ);
     case 7: return (*room = map(*bytes, PROT_READ | PROT_WRITE)) + page - next(state) % 16;
-    case 8: return *room = at_the_edge("overlay", 7);
-    case 9: return *room = at_the_edge("overlay", 8);
-    case 10: return *room = at_the_edge(right, next(state) % size + 1);
+    case 8: return *room = at_the_edge("overlay", 7, bytes);
+    case 9: return *room = at_the_edge("overlay", 8, bytes);
+    case 10: return *room = at_the_edge(right, next(state) % size + 1, bytes);
     case 11:
         *bytes = 3 << 20;
         *room = map(*bytes, PROT_READ | PROT_WRITE);
