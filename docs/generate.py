@@ -3,8 +3,9 @@
     python docs/generate.py [--check]
 
 Those parts stand in the pages between `.. begin: PART` and `.. end: PART`, so that the pages read
-well where nothing renders them. They are made of the parsers, of config/config.schema.json and of
-the Varlink interface. --check changes nothing; exit code 1 where a part is out of date.
+well where nothing renders them. They are made of the parsers, of config/config.schema.json, of the
+Varlink interface and of the journal's catalog. --check changes nothing; exit code 1 where a part is
+out of date.
 """
 
 import json
@@ -20,6 +21,7 @@ from ovl_linkd import cli
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = HERE.parent / "config" / "config.schema.json"
+CATALOG = HERE.parent / "systemd" / "ovl-linkd.catalog"
 Json = dict[str, Any]
 
 
@@ -149,7 +151,20 @@ def _fields(text: str) -> list[str]:
     return indent(",\n".join(text.split(", ")), "  ").splitlines()
 
 
-PARTS = {"commands": commands, "keys": keys, "interface": interface}
+# --- the journal -------------------------------------------------------------------------------
+
+
+def entries() -> str:
+    """The MESSAGE_ID of each kind of entry, and what the catalog calls it."""
+    found = re.findall(
+        r"(?m)^-- ([0-9a-f]{32})\nSubject: (.*)", CATALOG.read_text(encoding="utf-8")
+    )
+    # The subject's variables are fields of the entry.
+    named = [(number, re.sub("@([A-Z]+)@", r"*\1*", escaped(subject))) for number, subject in found]
+    return "\n\n".join(f"``{number}``\n    {subject}." for number, subject in named)
+
+
+PARTS = {"commands": commands, "keys": keys, "interface": interface, "entries": entries}
 
 
 def renewed(page: str) -> str:
