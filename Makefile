@@ -220,6 +220,7 @@ setup-test: setup  ## and what the tests need
 	missing=()
 	command -v tmpreaper >/dev/null || missing+=(tmpreaper)
 	command -v faketime >/dev/null || missing+=(faketime)
+	command -v pkill >/dev/null || missing+=(procps)
 	command -v man >/dev/null || missing+=(man-db)
 	command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
 	command -v debootstrap >/dev/null || missing+=(debootstrap)
