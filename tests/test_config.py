@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import socket
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from ovl_linkd.config import (
     load,
 )
 from ovl_linkd.config.rules import seconds
+from tests.bounds import steps, within
 
 ROOT = Path(__file__).parent.parent
 TARGET = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
@@ -511,12 +511,11 @@ def test_deep_nesting_is_refused_before_it_costs_the_stack(tmp_path: Path) -> No
     assert faults(tmp_path, "[" * 200_000) == ["1:18: nested more than 16 deep, write it flatter"]
 
 
-def test_aliases_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
+def test_aliases_that_multiply_are_refused_before_they_do(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
-    begun = time.process_time()
-    found = faults(tmp_path, "\n".join(lines))
-    assert time.process_time() - begun < 5
+    with within(60):
+        found = faults(tmp_path, "\n".join(lines))
     assert found[0].endswith(
         "more than 400000 keys and values, aliases count for all that they repeat"
     )
@@ -1004,10 +1003,9 @@ def test_a_mistake_is_one_line_whatever_the_text_holds(tmp_path: Path) -> None:
 def test_no_text_makes_the_patterns_run_for_ever(tmp_path: Path) -> None:
     """`([0-9]+ *[a-z]* *)+` tries every way to cut a row of digits: 30 of them took minutes."""
     for text in ("1" * 60 + "!", "1s" * 60 + "!", "1 " * 60, "1s" + " " * 2_000 + "!"):
-        begun = time.process_time()
-        (found,) = faults(tmp_path, f'resync-interval: "{text}"')
+        with within(60):
+            (found,) = faults(tmp_path, f'resync-interval: "{text}"')
         assert "is no time span" in found
-        assert time.process_time() - begun < 5
 
 
 def test_a_mistake_of_any_length_is_still_a_line(tmp_path: Path) -> None:
@@ -1019,12 +1017,16 @@ def test_a_mistake_of_any_length_is_still_a_line(tmp_path: Path) -> None:
     assert max(map(len, found)) < 400
 
 
-def test_ten_thousand_links_are_read_in_seconds(tmp_path: Path) -> None:
-    lines = [f"  l{i}: {{path: /run/l/{i}, target: /srv/layers/{i}}}" for i in range(10_000)]
-    file = write(tmp_path / "c.yaml", "\n".join(["links:", *lines]))
-    begun = time.process_time()
-    assert len(load(str(file)).links) == 10_000
-    assert time.process_time() - begun < 30
+def test_ten_times_the_links_take_ten_times_as_long_to_read(tmp_path: Path) -> None:
+    """Compared with each other, or looked for line by line, it would be a hundred times."""
+
+    def work(count: int) -> int:
+        lines = [f"  l{i}: {{path: /run/l/{i}, target: /srv/layers/{i}}}" for i in range(count)]
+        file = write(tmp_path / "c.yaml", "\n".join(["links:", *lines]))
+        assert len(load(str(file)).links) == count
+        return steps(lambda: load(str(file)))
+
+    assert work(500) < 15 * work(50)
 
 
 # --- whatever comes --------------------------------------------------------------------------

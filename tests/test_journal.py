@@ -7,13 +7,11 @@ import json
 import logging
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from ovl_linkd.links.link import Link
 from ovl_linkd.links.plot import Trouble
 from ovl_linkd.service.report import MESSAGE_IDS, Report, event, what
 from ovl_linkd.service.systemd import Log
+from tests.bounds import within
 
 CATALOG = Path(__file__).parents[1] / "systemd" / "ovl-linkd.catalog"
 PATIENCE = 20.0  # seconds
@@ -65,22 +64,6 @@ CHANGES = {
     "fight": Change(status(), status("wrong", fighting=True, actual="/x")),
     "fight-over": Change(status(fighting=True), status()),
 }
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Fails the test if what is done here waits, and would for ever."""
-
-    def late(_number: int, _frame: object) -> None:
-        raise AssertionError(f"took over {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:

@@ -1,7 +1,6 @@
 """The option grammar: nothing is lost, and what no kernel takes is said at once."""
 
 import contextlib
-import time
 
 import pytest
 from hypothesis import example, given
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import MAX_TEXT, Malformed, layers_of, parse
 from tests import kernel_grammar
+from tests.bounds import within
 
 # Dense in the bytes that mean something, so that most examples hold an escape or an empty part.
 PIECES = st.sampled_from(
@@ -119,21 +119,18 @@ def test_what_no_kernel_takes_is_named(text: bytes, says: str) -> None:
 
 
 def test_ten_megabytes_are_refused_without_being_read_through() -> None:
-    text = b"lowerdir=" + b"/a\\:" * 2_500_000
-    before = time.process_time()
-    with pytest.raises(Malformed, match="10,000,009 bytes"):
+    """Whoever had looked inside would complain of the NUL byte or the lone backslash."""
+    text = b"lowerdir=\0" + b"/a\\:" * 2_500_000 + b"\\"
+    with pytest.raises(Malformed, match="10,000,011 bytes"):
         parse(text)
-    assert time.process_time() - before < 0.05
 
 
 @pytest.mark.parametrize("piece", [b"\\,", b"\\:", b'",', b"::", b",", b"context=", b'context=",'])
-def test_the_longest_text_that_is_looked_at_takes_no_time(piece: bytes) -> None:
-    """A pattern that backtracks would take minutes on a text like these."""
+def test_the_longest_text_that_is_looked_at_comes_to_an_end(piece: bytes) -> None:
+    """A pattern that backtracks would take hours on a text like these."""
     text = (b"lowerdir=" + piece * MAX_TEXT)[:MAX_TEXT]
-    before = time.process_time()
-    with contextlib.suppress(Malformed):
+    with within(60), contextlib.suppress(Malformed):
         assert parse(text).format() == text
-    assert time.process_time() - before < 3
 
 
 def test_layers_keep_their_escapes() -> None:

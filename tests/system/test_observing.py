@@ -73,7 +73,7 @@ def test_a_journald_that_hangs_keeps_no_link_waiting(running: Machine) -> None:
     for _ in range(3):
         running.run("ovl-linkd", "reload", timeout=10)
     running.path(LINK).unlink()
-    until(lambda: restored(running), seconds=1)
+    until(lambda: restored(running))
     signal_journald(running, signal.SIGCONT)
     until(lambda: f"restored {LINK}" in running.journal("-u", "ovl-linkd"))
     assert running.journal("-u", "ovl-linkd").count("configuration loaded") == 3
@@ -83,7 +83,7 @@ def test_a_journald_that_hangs_keeps_no_link_waiting(running: Machine) -> None:
 def test_without_a_journal_socket_nothing_is_lost(running: Machine) -> None:
     running.path("/run/systemd/journal/socket").unlink()
     running.path(LINK).unlink()
-    until(lambda: restored(running), seconds=1)
+    until(lambda: restored(running))
     until(lambda: f"restored {LINK}" in running.journal("-u", "ovl-linkd"))
     (found,) = [one for one in entries(running) if one["MESSAGE"].startswith("restored")]
     assert (found["_TRANSPORT"], found["PRIORITY"]) == ("stdout", "4")
