@@ -17,6 +17,7 @@ from tests.test_rewrite_properties import names_a_short_path, situations
 from tests.test_shorten import LINK, STORE, containerd
 
 LIMITS = of_this_kernel(4096)
+CALLERS = b"/where/the/caller/is"
 TINY = Limits(mount=60, fsconfig=20, layers=500, mountinfo=400)
 
 
@@ -103,12 +104,20 @@ def test_what_lies_elsewhere_stays_absolute_beside_relative_layers() -> None:
         (b"/a/b/1:/a/b/2", b"/a/b"),
         (b"/a/b:/a/b/2", b"/a/b"),
         (b"/a/b:/ab", None),
+        # In the order of their bytes /a/b-c stands between the other two.
+        (b"/a/b:/a/b-c:/a/b/c", b"/a"),
         (b"/a/1:b/2", None),
         (rb"/a\:b/1:/a\:b/2::/a\:b/3", b"/a:b"),
     ],
 )
 def test_the_common_directory_is_above_every_layer(lower: bytes, directory: bytes | None) -> None:
     assert common_directory(parse(b"lowerdir=" + lower)) == directory
+
+
+def test_a_relative_upperdir_leads_nowhere_else() -> None:
+    """From the layers' directory it was another one, and the container wrote there."""
+    options = b"upperdir=up,workdir=work," + containerd(500).split(b",")[3]
+    assert strategies(climbed(options)) == ["lowerdir+ by fsconfig"]
 
 
 def test_each_layer_becomes_a_value_of_its_own() -> None:
@@ -209,7 +218,10 @@ def test_every_rung_mounts_what_was_asked_for(
             values = [(each.name, each.value or b"") for each in rung.settings]
             assert line.of_values(values) <= limits.mountinfo
             mount = by_values(rung)
-        assert meant(mount, rung, [*links, *leased]) == meant(kernel_grammar.read(text), rung, [])
+        there = rung.directory or CALLERS
+        assert meant(mount, there, [*links, *leased]) == meant(
+            kernel_grammar.read(text), CALLERS, []
+        )
         short = names_a_short_path(rung.options, [*links, *leased]) if rung.options else False
         assert rung.prefixes or not short or rung.strategy == "chdir"
 
@@ -221,13 +233,15 @@ def by_values(rung: Rung) -> kernel_grammar.Mount:
     return kernel_grammar.Mount(tuple(lower), last.get(b"upperdir"), last.get(b"workdir"), ())
 
 
-def meant(mount: kernel_grammar.Mount, rung: Rung, prefixes: list[Prefix]) -> list[bytes | None]:
-    """The directories of a mount, from the top, by names that can be compared."""
+def meant(
+    mount: kernel_grammar.Mount, directory: bytes, prefixes: list[Prefix]
+) -> list[bytes | None]:
+    """The directories of a mount from DIRECTORY, from the top, by names that can be compared."""
 
     def follow(path: bytes | None) -> bytes | None:
         if path is None:
             return None
-        path = os.path.join(rung.directory or b"", path)
+        path = os.path.join(directory, path)
         for prefix in sorted(prefixes, key=lambda prefix: -len(prefix.short)):
             if path == prefix.short or path.startswith(prefix.short + b"/"):
                 path = prefix.target + path[len(prefix.short) :]

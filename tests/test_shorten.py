@@ -118,6 +118,15 @@ def test_a_refusal_names_the_directory_that_a_link_should_cover() -> None:
     assert decided.remedy == f"a link that covers {STORE.decode()}: 100 paths lie under it"
 
 
+def test_the_directory_that_a_link_should_cover_is_above_all_of_them() -> None:
+    """It was the first layer's own, of which the bytes of the others in between also begin."""
+    store = b"/a/rather/long/path/to/a/store"
+    layers = [b"/b", *(b"/b-c/%03d" % at for at in range(130)), b"/b/c"]
+    options = b"lowerdir=" + b":".join([store + layer for layer in layers])
+    remedy = decide(options, Prefix("other", b"/srv/x", b"/run/o")).remedy
+    assert remedy == f"a link that covers {store.decode()}: 132 paths lie under it"
+
+
 def test_a_refusal_names_how_short_the_link_would_have_to_be() -> None:
     decided = decide(containerd(240))
     assert decided.remedy == "a link path of at most 8 bytes in place of /run/ctrdl"

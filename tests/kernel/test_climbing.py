@@ -145,6 +145,25 @@ def test_on_an_older_kernel_by_link_farm_or_working_directory(older: str) -> Non
 
 
 @in_a_private_world
+def test_a_relative_upperdir_is_the_callers_and_no_other_that_is_called_so() -> None:
+    """From the layers' common directory `up` was another one: a container wrote into that."""
+    older_kernel.without_one_by_one()
+    ids = range(160, 100, -1)
+    os.chdir("/run")
+    for place in (b"/run", SNAPSHOTS):
+        os.makedirs(place + b"/up")
+        os.mkdir(place + b"/work")
+    options = b"upperdir=up,workdir=work," + joined(make_layers(ids))
+
+    with pytest.raises(climbing.CantMount, match="mount\\(2\\) takes 4,095"):
+        climb(options)
+    assert climb(options, the_link).strategy == "link"
+    assert look() == all_of(ids)
+    open(MOUNT_POINT + b"/new", "x").close()
+    assert os.listdir("/run/up") == ["new"]
+
+
+@in_a_private_world
 def test_on_an_older_kernel_without_any_way_the_cause_is_named() -> None:
     """What the kernel would have done instead: mount other layers, or answer ENOENT."""
     older_kernel.without_fsopen()

@@ -16,7 +16,6 @@ Pure: nothing here looks at a disk or a kernel. Whether the kernel takes a rung 
 trying (climbing.py); what it would cut, or what would make a line of mountinfo too long, is none.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ from ovl_linkd.overlay.options import (
     Options,
     layers_and_colons,
 )
-from ovl_linkd.overlay.prefixes import Prefix, Tables, spell, unescape
+from ovl_linkd.overlay.prefixes import Prefix, Tables, directory_above, spell, unescape
 from ovl_linkd.overlay.shorten import layers_to_lease, shortened
 
 
@@ -121,12 +120,14 @@ def settings(options: Options) -> tuple[Setting, ...]:
 def common_directory(options: Options) -> bytes | None:
     """Return the deepest directory above all lower layers.
 
-    None where there is none but the root, or a layer is relative already.
+    None where there is none but the root, or where any path is relative, the upperdir's too: from
+    there it would lead elsewhere.
     """
-    paths = [each.path for each in settings(options) if each.name in LOWER and each.path]
-    if not paths or not all(path.startswith(b"/") for path in paths):
+    named = [(each.name in LOWER, each.path) for each in settings(options) if each.path]
+    if not all(path.startswith(b"/") for _, path in named):
         return None
-    common = os.path.commonpath((min(paths), max(paths)))
+    layers = [path for is_layer, path in named if is_layer]
+    common = directory_above(layers) if layers else b"/"
     return common if common.strip(b"/") else None
 
 

@@ -7,6 +7,7 @@ and ``//`` included. ``SHORT`` alone is followed as well, but for fs.protected_s
 refuses another user's link as a *last* component in a sticky world-writable directory.
 """
 
+import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -128,6 +129,15 @@ def directories(paths: Iterable[bytes]) -> Directories:
         ranks.setdefault(path, rank)
     sizes = list(map(len, ranks)) or [0]
     return Directories(ranks, min(sizes), max(sizes))
+
+
+def directory_above(paths: Sequence[bytes]) -> bytes:
+    """Return the deepest directory above all of PATHS, at least one, all of them absolute."""
+    # What the first and the last have in common all have, if they are in order by components: in
+    # that of their bytes ``/a-b`` stands between ``/a`` and ``/a/b``.
+    ordered = [path.replace(b"/", b"\0") for path in paths]
+    ends = (min(ordered), max(ordered))
+    return os.path.commonpath([path.replace(b"\0", b"/") for path in ends])
 
 
 def spell(path: bytes, kind: int) -> bytes | None:

@@ -12,7 +12,7 @@ from ovl_linkd.overlay.options import (
     layers_and_colons,
     layers_of,
 )
-from ovl_linkd.overlay.prefixes import Prefix, directories
+from ovl_linkd.overlay.prefixes import Prefix, directories, directory_above
 
 # A link path as short as people choose them; remedies are reckoned with it.
 _SHORT_LINK = b"/run/layers"
@@ -140,5 +140,4 @@ def _uncovered(options: Options, shorts: list[bytes]) -> tuple[bytes, int]:
     paths = [path for path in paths if path.startswith(b"/") and not under.above(path)]
     if not paths:
         return b"", 0
-    common = os.path.commonpath((min(paths), max(paths)))
-    return common, len(paths)
+    return directory_above(paths), len(paths)
