@@ -156,7 +156,7 @@ MALFORMED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "a lone backslash": (lambda x: x + b"\\", "a lone backslash at the end"),
     "an unknown option": (lambda x: x + b",nonsense=1", "Unknown parameter 'nonsense'"),
-    "workdir alone": (lambda x: x + b",workdir=/mnt", "a workdir needs an upperdir"),
+    "an overlay to write to": (lambda x: x + b",upperdir=/mnt,workdir=/mnt", "filesystem on "),
     "upperdir alone": (lambda x: x + b",upperdir=/mnt", "an upperdir needs a workdir"),
     "id mappings": (
         lambda x: x + b",uidmapping=0:1:2",

@@ -141,8 +141,6 @@ def _unfit(parsed: _options.Options, directories: dict[str, bytes]) -> str | Non
     upper, work = directories.get("upperdir"), directories.get("workdir")
     if upper is not None and work is None:
         return "an upperdir needs a workdir"
-    if upper is None and work is not None:
-        return "a workdir needs an upperdir"
     if upper is None and parsed.layers == 1:
         return "one lower layer and no upperdir: at least two layers are needed"
     if upper is not None and work is not None:
