@@ -122,7 +122,9 @@ def test_a_relative_upperdir_leads_nowhere_else() -> None:
 
 def test_each_layer_becomes_a_value_of_its_own() -> None:
     """lowerdir+ takes a path as it stands: what mount(2)'s text needed goes, its backslashes."""
-    given = parse(rb"ro,lowerdir=/a\:b:/c\,d:/e\\f::/g::/h,upperdir=/u\,u,workdir=/w:w,index=off,,")
+    given = parse(
+        rb"ro,lowerdir=/a\:b:/c\,d:/e\\f::/g::/h,upperdir=/u\,u,workdir=/w:w,index=off,,=x"
+    )
     assert settings(given) == (
         Setting(b"ro", None),
         Setting(b"lowerdir+", b"/a:b", b"/a:b"),

@@ -24,6 +24,7 @@ def taken(text: bytes) -> tuple[int, bytes, bytes | None]:
         (b"noatime,nodiratime", mounting.MS_NOATIME | mounting.MS_NODIRATIME, b""),
         (b"sync,async,dirsync,lazytime", mounting.MS_DIRSYNC | mounting.MS_LAZYTIME, b""),
         (b"ro=recursive,lowerdir=/a", mounting.MS_RDONLY, b"lowerdir=/a"),
+        (b"nosuid=recursive,noexec=vfs,exec=fs", mounting.MS_NOSUID, b""),
         (b"nofail,_netdev,user=me,owner,auto,defaults,comment=a,index=off", 0, b"index=off"),
         (b"x-systemd.automount,X-mount.mkdir=0700,,xino=on,", 0, b"xino=on"),
         # A value, or a name that only begins alike, is the overlay's, or the kernel will say.

@@ -62,7 +62,8 @@ _OTHER_CALLS = frozenset(
         *(b"unbindable", b"runbindable"),
     )
 )
-_BY_WHOM = (b"recursive", b"vfs", b"fs")
+# From util-linux 2.39 on a flag may say how far it goes: a new overlay is all that there is of it.
+_HOW_FAR = (b"recursive", b"vfs", b"fs")
 
 
 class Asked(NamedTuple):
@@ -89,7 +90,8 @@ def take_out(options: Options) -> Asked:
         name, equals, value = part.partition(b"=")
         if name in _FOR_NOBODY or name[:2] in (b"x-", b"X-"):
             continue
-        if equals and not (name == b"ro" and value in _BY_WHOM):
+        is_flag = name in _SETS or name in _CLEARS
+        if equals and not (is_flag and value in _HOW_FAR):
             kept.append(part)
             continue
         if name in _OTHER_CALLS:

@@ -37,6 +37,7 @@ _ATTRIBUTES = {
 _OF_FILE_SYSTEM = {
     mounting.MS_RDONLY: b"ro",
     mounting.MS_SYNCHRONOUS: b"sync",
+    mounting.MS_MANDLOCK: b"mand",
     mounting.MS_DIRSYNC: b"dirsync",
     mounting.MS_LAZYTIME: b"lazytime",
 }
@@ -105,6 +106,8 @@ class Context:
 
     def mount(self, target: Path, flags: int = 0) -> None:
         """Mount what was created at TARGET, FLAGS as for mount(2)."""
+        if flags & mounting.MS_STRICTATIME:
+            flags &= ~mounting.MS_NOATIME  # as mount(2) has it; here it would be EINVAL
         attributes = sum(value for bit, value in _ATTRIBUTES.items() if flags & bit)
         mount = system_call(_FSMOUNT, self._descriptor, _CLOEXEC, attributes)
         try:

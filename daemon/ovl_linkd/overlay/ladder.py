@@ -101,18 +101,17 @@ def rungs(
 def settings(options: Options) -> tuple[Setting, ...]:
     """Return what OPTIONS say as values for fsconfig(2), each lower layer by itself."""
     found: list[Setting] = []
-    listed = [
-        at for at, (name, value) in enumerate(options.items()) if name == b"lowerdir" and value
-    ]
-    # The last of several wins; what is added after it is refused, and must stay so.
-    single = bool(listed) and any(
-        name in LOWER and name != b"lowerdir" for name, _ in list(options.items())[listed[-1] :]
+    items = list(options.items())
+    lists = [at for at, (name, value) in enumerate(items) if name == b"lowerdir" and value]
+    # lowerdir+ after a lowerdir is refused, and must stay so.
+    as_given = bool(lists) and any(
+        name in (b"lowerdir+", b"datadir+") for name, _ in items[lists[-1] :]
     )
-    for at, (name, value) in enumerate(options.items()):
-        if name == b"lowerdir" and value and not single:
-            if at == listed[-1]:
+    for at, (name, value) in enumerate(items):
+        if name == b"lowerdir" and value and not as_given:
+            if at == lists[-1]:  # it wins, over what was added before it, too
                 found = [each for each in found if each.name not in LOWER] + _added(value)
-        elif name or value is not None:
+        elif name:  # without one, mount(2) passes over it
             found.append(_setting(name, value))
     return tuple(found)
 
