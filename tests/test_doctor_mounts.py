@@ -161,16 +161,19 @@ def test_paths_that_need_escapes_are_no_finding() -> None:
     """Space, comma, colon, backslash, newline: mountinfo escapes some, the options others."""
     store = b"/var/lib/a b,c:d\\e\nf"
     layers = make_layers(range(30, 10, -1), store)
+    upper, work = make_upper(99, store)
+    single = [path.replace(b"\\", b"\\\\").replace(b",", b"\\,") for path in (upper, work)]
     special = rb"lowerdir=" + b":".join(
         layer.replace(b"\\", b"\\\\").replace(b":", b"\\:").replace(b",", b"\\,")
         for layer in layers
     )
+    special += b",upperdir=%b,workdir=%b" % tuple(single)
     mounting.mount_overlay("overlay", MOUNT_POINT, special)
     mount = next(one for one in overlays() if one.point == MOUNT_POINT)
 
     assert found() == []
     shown = mountinfo.layers(mount)
-    assert list(shown.lower) == layers
+    assert (list(shown.lower), shown.upper, shown.work) == (layers, upper, work)
     assert shown.size == len(special)
 
 

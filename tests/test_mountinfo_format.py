@@ -25,10 +25,11 @@ def line(options: str) -> bytes:
     return f"{BEFORE}- overlay over\\040lay rw,{options},uuid=on\n".encode()
 
 
-ODD = "lowerdir=/run/odd/x\\134:y:/run/l,upperdir=/run/odd/x:y"
+ODD = "lowerdir=/run/odd/x\\134:y:/run/l,upperdir=/run/odd/x:y,datadir+=/run/odd/z"
 ODD_LONG = (
     "lowerdir=/srv/a\\134:b\\134\\054c\\134\\134d\\012e/x\\134:y:/var/lib/a\\040store,"
-    "upperdir=/srv/a:b\\054c\\134d\\012e/x:y"
+    "upperdir=/srv/a:b\\134\\054c\\134\\134d\\012e/x:y,"
+    "datadir+=/srv/a:b\\054c\\134d\\012e/z"
 )
 
 
@@ -39,7 +40,7 @@ ODD_LONG = (
         ("lowerdir=/run/l:/b,workdir=/run/l/w", "lowerdir=@:/b,workdir=@/w"),
         ("lowerdir+=/run/l/2,datadir+=/run/f/a1", "lowerdir+=@/2,datadir+=/var/lib/x/1/fs"),
         ("lowerdir=/run/f/a1:/run/f/a12::/run/l", "lowerdir=/var/lib/x/1/fs:/run/f/a12::@"),
-        # A list keeps the escapes it was given, the other paths have none.
+        # Each path keeps the escapes that its option calls for.
         (ODD, ODD_LONG),
         ("lowerdir=/a:/b,index=off", "lowerdir=/a:/b,index=off"),
     ],
@@ -95,21 +96,24 @@ def test_what_the_kernel_shows_names_the_layers_again(scratch: Path) -> None:
     """By the link, by lowerdir+, with names that take every escape."""
     world = World(scratch)
     names = ["plain", "a b", "co:lon", "com,ma", "back\\slash", "new\nline"]
-    layers = [world.snapshots / name for name in names]
-    for directory in (*layers, world.snapshots / "up,per", world.snapshots / "work"):
+    store = world.snapshots / "st,o:re"
+    layers = [store / name for name in names]
+    for directory in (store, *layers, store / "up,per", store / "work"):
         directory.mkdir()
+    world.short.unlink()
+    world.short.symlink_to(store)
 
     def spelt(path: Path, special: str) -> str:
         return "".join(f"\\{char}" if char in special else char for char in str(path))
 
-    short = [world.short / name for name in names]
-    options = "lowerdir=" + ":".join(spelt(each, "\\:,") for each in short)
-    options += (
-        f",upperdir={spelt(world.short / 'up,per', chr(92) + ',')},workdir={world.short}/work"
-    )
-    link = Prefix("l", os.fsencode(world.snapshots), os.fsencode(world.short))
-    expanded = mountinfo.expand(shown(world, options), [link])
-    wanted = shown(world, options.replace(str(world.short), str(world.snapshots)))
+    def options(root: Path) -> str:
+        lower = ":".join(spelt(root / name, "\\:,") for name in names)
+        upper, work = (spelt(root / name, "\\,") for name in ("up,per", "work"))
+        return f"lowerdir={lower},upperdir={upper},workdir={work}"
+
+    link = Prefix("l", os.fsencode(store), os.fsencode(world.short))
+    expanded = mountinfo.expand(shown(world, options(world.short)), [link])
+    wanted = shown(world, options(store))
     assert b"\\134\\134" in wanted
     assert paths(expanded) == paths(wanted)
 

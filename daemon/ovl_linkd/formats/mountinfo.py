@@ -1,7 +1,7 @@
 """Lines of /proc/PID/mountinfo, to be expanded only: which directories an overlay is made of.
 
 Sources: proc_pid_mountinfo(5); the kernel's ovl_show_options() in fs/overlayfs/params.c, which
-shows ``lowerdir`` as it was given, and the other paths without their escapes; seq_show_option() in
+shows every path as it was given, with the escapes that its option calls for; seq_show_option() in
 include/linux/seq_file.h, which then escapes what would divide the options, in octal.
 """
 
@@ -15,13 +15,12 @@ from ovl_linkd.formats.spelling import (
     Edit,
     Spelt,
     apply,
-    changes,
     in_line,
     octal,
     refuse_unreadable,
     respelt,
 )
-from ovl_linkd.overlay.options import LIST, SPELLING, Malformed, layers_of
+from ovl_linkd.overlay.options import LIST, RAW, SPELLING, Malformed, layers_of, parse
 from ovl_linkd.overlay.prefixes import Prefix, Tables, directories, expand_value
 
 _UNSAFE = re.compile(rb"[, \t\n\\]")
@@ -45,9 +44,11 @@ def expand(text: bytes, prefixes: Sequence[Prefix]) -> bytes:
     for overlay in _overlays(text):
         for name, spelt in overlay.values:
             try:
-                edits += respelt(spelt, names.changes(name, spelt.value), _escaped)
+                long = names.long(name, spelt.value)
             except Malformed as error:
                 raise in_line(text, overlay.start, error) from None
+            if long != spelt.value:
+                edits += respelt(spelt, [(0, len(spelt.value), long)], _escaped)
     return apply(text, edits)
 
 
@@ -71,22 +72,23 @@ class _Names:
     """The long names of paths by PREFIXES."""
 
     def __init__(self, prefixes: Sequence[Prefix]) -> None:
-        self._table = Tables(prefixes).of(LIST)
+        self._tables = Tables(prefixes)
         self._prefixes = prefixes
         self._shorts = directories([prefix.short for prefix in prefixes])
 
-    def changes(self, name: bytes, value: bytes) -> list[Edit]:
-        """Return what changes in VALUE, of the option NAME, for the long names."""
-        if SPELLING[name] == LIST:
-            before = len(name) + 1
-            long = expand_value(value, LIST, self._table)
-            found = changes(b"%b=%b" % (name, value), b"%b=%b" % (name, long))
-            return [(first - before, last - before, new) for first, last, new in found]
+    def long(self, name: bytes, value: bytes) -> bytes:
+        """Return VALUE, of the option NAME, by the long names. Raises Malformed."""
+        kind = SPELLING[name]
+        if kind == LIST:
+            parse(b"%b=%b" % (name, value))
+        if kind != RAW:
+            return expand_value(value, kind, self._tables.of(kind))
+        # Not by the table: in mount(2)'s text no such value holds a comma, but here it may.
         ranks = self._shorts.above(value)
         if not ranks:
-            return []
+            return value
         prefix = self._prefixes[ranks[-1]]
-        return [(0, len(prefix.short), prefix.target.rstrip(b"/"))]
+        return prefix.target.rstrip(b"/") + value[len(prefix.short) :]
 
 
 def _overlays(text: bytes) -> Iterator[_Overlay]:

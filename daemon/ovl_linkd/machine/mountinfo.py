@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ovl_linkd.overlay.options import layers_of
+from ovl_linkd.overlay.options import LIST, RAW, SPELLING, layers_of
+from ovl_linkd.overlay.prefixes import unescape as without_escapes
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
-_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 
 
 class Mount(NamedTuple):
@@ -86,23 +86,20 @@ def layers(mount: Mount) -> Layers:
     # A comma within a value is escaped, so that these are the options' own.
     for part in mount.super_options.split(b","):
         name, equals, value = part.partition(b"=")
-        value = unescape(value)
-        if not equals or name not in _PATHS:
+        kind = SPELLING.get(name)
+        if not equals or kind is None:
             continue
-        spelt = value
-        if name == b"lowerdir":
-            lower = [_ESCAPE.sub(rb"\1", layer) for layer in layers_of(value)]
-        elif name in (b"lowerdir+", b"datadir+"):
+        # What is left is the text that was given: with the escapes that the option calls for.
+        value = unescape(value)
+        if kind == LIST:
+            lower = list(map(without_escapes, layers_of(value)))
+        elif kind == RAW:
             lower.append(value)
         else:
-            single[name] = value
-            spelt = re.sub(rb"[\\,]", rb"\\\g<0>", value)
-        sizes.append(len(name) + 1 + len(spelt))
+            single[name] = without_escapes(value)
+        sizes.append(len(name) + 1 + len(value))
     size = sum(sizes) + max(0, len(sizes) - 1)
     return Layers(tuple(lower), single.get(b"upperdir"), single.get(b"workdir"), size)
-
-
-_PATHS = (b"lowerdir", b"lowerdir+", b"datadir+", b"upperdir", b"workdir")
 
 
 def namespaces(proc: str = "/proc") -> tuple[list[Namespace], int]:
