@@ -151,6 +151,32 @@ def test_what_is_too_long_by_value_is_mounted_by_mount_2() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("A=b", "A=c", "forced"),
+        ('"A=b c" "LIBMOUNT_FORCE_MOUNT2=always"', "A=c", "as it is"),
+        ("", "LIBMOUNT_FORCE_MOUNT2=always", "as it is"),
+        ("LIBMOUNT_FORCE_MOUNT2=never", "A=b", "forced"),
+        ("XLIBMOUNT_FORCE_MOUNT2=always", "A=b", "forced"),
+        ("A=b", "", "undone"),
+        ("LIBMOUNT_FORCE_MOUNT2=always", "LIBMOUNT_FORCE_MOUNT2=never", "undone"),
+    ],
+)
+def test_the_last_environment_counts(before: str, after: str, said: str) -> None:
+    """An empty one forgot what was put before the options, and the mount failed."""
+    text = f"[Mount]\nType=overlay\nEnvironment={before}\n@Options=%b\nEnvironment={after}\n"
+    options = b"lowerdir=" + layers(20, b"/run/ctrdl")
+    given = text.encode().replace(b"@", b"") % options
+    if said == "undone":
+        with pytest.raises(Malformed, match="line 4: an Environment= after the options undoes"):
+            mount_unit.rewrite(given, LINKS, LIMITS, way=BY_VALUE)
+        return
+    force = b"Environment=LIBMOUNT_FORCE_MOUNT2=always\n" if said == "forced" else b""
+    made = mount_unit.rewrite(given, LINKS, LIMITS, way=BY_VALUE)
+    assert made.text == text.encode().replace(b"@", force) % options
+
+
 def test_what_cannot_fit_is_not_written() -> None:
     result = mount_unit.rewrite(unit(b"lowerdir=" + layers(300, STORE)), LINKS, LIMITS)
     assert result.text == b""

@@ -62,7 +62,7 @@ def rewrite(
         return Rewritten(text, ())
     try:
         options = _as_mounted(found.value)
-        forced = FORCE in _environment(text)
+        forced = _forced(text)
         plan, force = judge(
             options.value, Tables(prefixes), limits, when, MOUNT2 if forced else way, farm
         )
@@ -72,6 +72,11 @@ def rewrite(
         made = outcome(text, edits, [plan])
         if plan.fits:
             _check(made.text, plan.options)
+        if force and not _forced(made.text):
+            raise Malformed(
+                f"an Environment= after the options undoes {FORCE.decode()}, which they need",
+                "put it before Options=",
+            )
     except Malformed as error:
         raise in_line(text, found.start, error) from None
     return made
@@ -118,13 +123,18 @@ def _options(text: bytes) -> _Assignment | None:
     return options
 
 
-def _environment(text: bytes) -> bytes:
-    """Return all that ``Environment=`` sets in the unit TEXT; an empty one forgets the others."""
+def _forced(text: bytes) -> bool:
+    """Whether the unit TEXT has mount(8) call mount(2): of several values the last one counts."""
+    name, _, wanted = FORCE.partition(b"=")
     found = b""
     for assignment in _mount_section(text):
         if assignment.name == b"Environment":
-            found = found + b" " + assignment.value.value if assignment.value.value else b""
-    return found
+            # An empty one forgets the others.
+            words = assignment.value.value.split() or [name + b"="]
+            for word in words:
+                variable, _, value = word.strip(b"\"'").partition(b"=")
+                found = value if variable == name else found
+    return found == wanted
 
 
 def _mount_section(text: bytes) -> Iterator[_Assignment]:
