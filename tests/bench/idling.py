@@ -12,14 +12,17 @@ from tests.bench.figures import Figure, sample
 SECONDS = 10.0  # well below the interval between two resyncs
 MOUNTS = 500
 RATE = 100  # mounts a second
+RIVAL = 1000  # foreign links a second
 MOST_MEMORY = 26.0  # budgets: MiB,
-MOST_PROCESSOR = 2.0  # percent
+MOST_PROCESSOR = 2.0  # percent, also
+MOST_IN_A_FIGHT = 50.0
 
 
 def measure(effort: float) -> Iterator[Figure]:
-    """First alone, then beside mounts."""
+    """First alone, then beside mounts, then beside a rival."""
     yield from _at_rest(max(0.5, SECONDS * effort))
     yield from _beside_mounts(max(0.5, SECONDS * effort), max(20, round(MOUNTS * effort)))
+    yield from _in_a_fight(max(0.5, SECONDS * effort))
 
 
 def _at_rest(seconds: float) -> Iterator[Figure]:
@@ -84,3 +87,26 @@ def _mount_and_unmount(layers: Path, options: bytes, seconds: float) -> int:
         else:
             time.sleep(made / RATE - elapsed if made > elapsed * RATE else 1 / RATE / 10)
     return made
+
+
+def _in_a_fight(seconds: float) -> Iterator[Figure]:
+    """The daemon and a rival that leads its link elsewhere, RIVAL times a second."""
+    path = world.fresh("fought") / "link"
+    config = world.configuration("fought", [(str(path), world.STORE)])
+    with world.daemon(config) as (daemon, _):
+        daemon.settle()
+        used, own, began = daemon.cpu(), time.process_time(), time.monotonic()
+        made = 0
+        while (elapsed := time.monotonic() - began) < seconds:
+            if made < elapsed * RIVAL:
+                os.symlink("/elsewhere", f"{path}.rival")
+                os.rename(f"{path}.rival", path)
+                made += 1
+            else:
+                time.sleep(1 / RIVAL / 10)
+        used, own = daemon.cpu() - used, time.process_time() - own
+    what = f"link replaced {made / elapsed:,.0f} times a second for {seconds:g} s: processor"
+    ours, theirs = (sample(100 * each / elapsed) for each in (used, own))
+    command = "symlink(2) and rename(2)"
+    yield Figure(what, ours, "%", "the rival itself", theirs, command=command)
+    yield Figure("  of one processor", ours, "%", budget=MOST_IN_A_FIGHT, command=command)

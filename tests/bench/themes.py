@@ -15,6 +15,7 @@ from tests.bench import (
     planning,
     restoring,
     rewriting,
+    sandbox,
     starting,
 )
 from tests.bench.figures import Figure
@@ -104,8 +105,15 @@ THEMES = {
         starting.measure,
     ),
     "idling": Theme(
-        "While nothing happens",
-        "The daemon with its packaged configuration, alone and on a machine full of other mounts.",
+        "While nothing happens, and in a fight",
+        "The daemon with its packaged configuration: alone, on a machine full of other mounts, and "
+        "beside somebody who replaces its link a thousand times a second.",
         idling.measure,
+    ),
+    "sandbox": Theme(
+        "What the services leave open",
+        "What systemd-analyze(1) makes of the units of this systemd, from 0 to 10, less being "
+        "better, beside units of systemd's own.",
+        sandbox.measure,
     ),
 }
