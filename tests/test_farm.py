@@ -522,6 +522,21 @@ def test_killed_at_any_moment_it_goes_on_right(scratch: Path, step: Step) -> Non
 ERRORS = (errno.EIO, errno.EMFILE, errno.ENOSPC, errno.EACCES)
 
 
+def test_a_ledger_that_is_busy_for_a_moment_is_not_another_daemon_s(world: World) -> None:
+    """By the number of the error it was taken for that: nothing was leased until a reload."""
+    world.lease("a")
+    for at in range(1, 100):
+        now = NOW + 2 * LAG * at  # so that it is written down again that it was asked for
+        refused = contextlib.suppress(Unusable, NotALayer)
+        with failing(at, errno.EBUSY) as failed, refused:
+            world.lease("a", now=now)
+        assert world.leads(*world.lease("a", now=now)) == "a"
+        if not failed:
+            assert at > 5
+            return
+    raise AssertionError("it never came to its end")
+
+
 @pytest.mark.parametrize("step", [_first, *STEPS], ids=lambda step: step.__name__.strip("_"))
 def test_after_any_error_it_goes_on_by_itself(scratch: Path, step: Step) -> None:
     """A disk that was full for a moment must not need anybody who reloads the daemon."""

@@ -13,7 +13,7 @@ from itertools import islice
 
 from ovl_linkd.links import ledger
 from ovl_linkd.links.leases import Leases
-from ovl_linkd.links.ledger import Lease
+from ovl_linkd.links.ledger import Lease, Taken
 from ovl_linkd.links.pauses import Retry
 from ovl_linkd.links.plot import Plot, Trouble
 from ovl_linkd.links.terms import Full, NotALayer, Status, Unusable, Wanted
@@ -288,7 +288,7 @@ class Farm:
     def _failed(self, error: OSError, now: float) -> Trouble:
         """Remember ERROR, and when to try again; what it means to a person."""
         trouble = self._trouble(error)
-        if error.errno == errno.EBUSY and error.filename == self._leases.path:
+        if isinstance(error, Taken):
             remedy = "stop the other daemon, or give one of them another path; ovl-linkd reload"
             self._lost = trouble = trouble._replace(state="blocked", remedy=remedy)
             self._retry.settle()

@@ -36,6 +36,10 @@ class Damaged(Exception):
     """The file does not say what a ledger says: it may not be believed in anything."""
 
 
+class Taken(OSError):
+    """Another process has written the file since we did: it is that one's now."""
+
+
 class Lease(NamedTuple):
     """An entry: its id, the directory it leads to, and when it was last asked for, in seconds."""
 
@@ -132,8 +136,7 @@ class Ledger:
     def append(self, lines: list[str], certain: bool = False) -> None:
         """Add LINES as one write(2), all or none of them; ``certain`` outlives a power cut.
 
-        Raises FileNotFoundError if the file is gone, OSError EBUSY if another process has written
-        it since we did, and other OSErrors, such as ENOSPC.
+        Raises FileNotFoundError if the file is gone, Taken, and other OSErrors, such as ENOSPC.
         """
         data = _encoded(lines)
         descriptor = self._open(os.O_WRONLY | os.O_APPEND)
@@ -170,10 +173,10 @@ class Ledger:
         return descriptor
 
     def _insist(self, status: os.stat_result) -> None:
-        """Raise OSError unless the file, with STATUS, is as we left it."""
+        """Raise Taken unless the file, with STATUS, is as we left it."""
         if (status.st_ino, status.st_size) != self._seen:
             what = "another process has written it: is there a second daemon with this farm?"
-            raise OSError(errno.EBUSY, what, self.path)
+            raise Taken(errno.EBUSY, what, self.path)
 
     def _keep_in_mind(self, inode: int, size: int, lines: int) -> None:
         self._seen = (inode, size)
