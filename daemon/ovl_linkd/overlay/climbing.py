@@ -8,7 +8,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ovl_linkd.overlay import diagnosis, ladder, line, mounting, refusals
 from ovl_linkd.overlay.context import Context
@@ -114,10 +114,12 @@ def _inside(directory: bytes | None) -> Iterator[None]:
         return
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        os.fchdir(before)  # who couldn't come back (EACCES) must not go
         os.chdir(directory)
         yield
     finally:
-        os.fchdir(before)
+        with suppress(OSError):  # by now it may be mounted, and that is what counts
+            os.fchdir(before)
         os.close(before)
 
 
