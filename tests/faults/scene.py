@@ -94,14 +94,14 @@ class Scene:
 
     def right(self, *names: str) -> bool:
         """Whether the links NAMES are as wanted."""
-        return all(_says(self.links[name]) == self._target(name) for name in names)
+        return all(says(self.links[name]) == self._target(name) for name in names)
 
     def _target(self, name: str) -> str:
         return str(self.targets.get(name, self.target))
 
     def check(self) -> None:
         """All is as it should be: links right, nothing half done, nothing else touched."""
-        assert self.right(*self.healed), {name: _says(self.links[name]) for name in self.healed}
+        assert self.right(*self.healed), {name: says(self.links[name]) for name in self.healed}
         assert self.links["blocked"].read_text() == "precious"
         assert self.links["displaced"].read_text() == "precious too"
         assert look(*self.decoys) == self.planted, "what isn't ours was touched"
@@ -138,7 +138,8 @@ def _plant(path: Path, kind: int) -> None:
         (path / "file").write_text("somebody's")
 
 
-def _says(path: Path) -> str | None:
+def says(path: Path) -> str | None:
+    """What the symlink at PATH says, None where there is none."""
     try:
         return os.readlink(path)
     except OSError:

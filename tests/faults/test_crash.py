@@ -54,6 +54,9 @@ class Death:
         self._left -= 1
         return None
 
+    def __str__(self) -> str:
+        return f"after a death at {self.call}"
+
 
 def deaths(least: int = 4) -> Iterator[Death]:
     """One for each call, until one is not met any more; LEAST have to be."""
@@ -67,12 +70,12 @@ def deaths(least: int = 4) -> Iterator[Death]:
 
 
 @contextmanager
-def told(death: Death) -> Iterator[None]:
-    """Say of an assertion that fails at which call it was."""
+def told(fault: object) -> Iterator[None]:
+    """Say of an assertion that fails at which FAULT it was."""
     try:
         yield
     except AssertionError as error:
-        raise AssertionError(f"after a death at {death.call}: {error}") from error
+        raise AssertionError(f"{fault}: {error}") from error
 
 
 class Stage(NamedTuple):

@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -62,21 +62,24 @@ def can_fail(call: Call) -> bool:
 class Once:
     """The policy that fails the call number ``at`` with ``number``, or NUMBER if it is a kill.
 
-    Counted are the calls that can fail; of each name one, but with SOAK all. ``forked``: of the
-    processes that the daemon forks, and not its own.
+    Counted are the calls that can fail; of each name one, and of those in ``names`` if there are
+    any, but with SOAK all. ``forked``: of the processes that the daemon forks, and not its own.
     """
 
-    def __init__(self, at: int, number: int, forked: bool = False) -> None:
+    def __init__(
+        self, at: int, number: int, forked: bool = False, names: Collection[str] = ()
+    ) -> None:
         self._left = at
         self.number = number
         self._forked = forked
+        self._names = names
         self._seen: set[str] = set()
         self.call: Call | None = None
 
     def __call__(self, call: Call) -> int | None:
         if self.call or call.forked != self._forked or not can_fail(call):
             return None
-        if not SOAK and call.name in self._seen:
+        if not SOAK and (call.name in self._seen or call.name not in (self._names or {call.name})):
             return None
         self._seen.add(call.name)
         if self._left == 0:
@@ -90,14 +93,22 @@ class Once:
         return f"{self.call} met {name}"
 
 
-def failures(forked: bool = False, numbers: tuple[int, ...] = ERRORS) -> Iterator[Once]:
-    """One for each call, until one is not met any more; with each of NUMBERS, or in turn."""
+def failures(
+    forked: bool = False,
+    numbers: tuple[int, ...] = ERRORS,
+    names: Collection[str] = (),
+    least: int = 3,
+) -> Iterator[Once]:
+    """One for each call, until one is not met any more; with each of NUMBERS, or in turn.
+
+    LEAST have to be met.
+    """
     for turn in range(len(numbers) if SOAK else 1):
         for at in range(5000):
-            failure = Once(at, numbers[(at + turn) % len(numbers)], forked)
+            failure = Once(at, numbers[(at + turn) % len(numbers)], forked, names)
             yield failure
             if failure.call is None:
-                assert at > 3, "hardly a call was made"
+                assert at >= least, "hardly a call was made"
                 break
 
 
@@ -110,8 +121,7 @@ def staged(scratch: Path, failure: object) -> Iterator[tuple[Scene, Forked]]:
     try:
         yield scene, daemon
         daemon.kill()
-        if not any(excuse in str(failure) for excuse in _EXCUSED):
-            assert "Traceback" not in daemon.log()
+        assert not stumbled(daemon, failure)
         (directory / "log").write_text("")
         daemon.rule(None)
         daemon.start_by_default()
@@ -123,6 +133,12 @@ def staged(scratch: Path, failure: object) -> Iterator[tuple[Scene, Forked]]:
         daemon.kill()
         scene.remove()
         (directory / "log").unlink(missing_ok=True)
+
+
+def stumbled(daemon: Forked, failure: object) -> bool:
+    """Whether there is a traceback in the log that FAILURE is no excuse for."""
+    excused = any(excuse in str(failure) for excuse in _EXCUSED)
+    return not excused and "Traceback" in daemon.log()
 
 
 def all_well(scene: Scene, daemon: Forked) -> bool:

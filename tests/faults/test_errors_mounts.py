@@ -1,0 +1,234 @@
+"""Every system call of the commands that mount or write fails, with every error.
+
+As in test_errors.py: `make test` takes one call of each name, with the errors in turn.
+"""
+
+import errno
+import io
+import itertools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from ovl_linkd import cli, published
+from ovl_linkd.commands import mount_overlay
+from ovl_linkd.links.flags import is_append_only, set_append_only
+from ovl_linkd.links.link import Link
+from tests.daemon.world import umount
+from tests.faults.forked import Forked
+from tests.faults.scene import RUN, look
+from tests.faults.supervised import Call, Policy, Supervised, go_on
+from tests.faults.test_crash import told
+from tests.faults.test_errors import failures
+
+pytestmark = pytest.mark.needs("root")
+
+# What the commands import when they need it: here, or each fork would do it anew, and without its
+# own modules no program can say anything.
+for _name in (
+    *("commands.guard", "commands.rewrite_files", "formats.fstab", "overlay.climbing"),
+    *("formats.judging", "formats.mount8", "leasing", "text"),
+):
+    import_module(f"ovl_linkd.{_name}")
+
+
+def ran(main: Callable[[], int], log: Path, policy: Policy) -> tuple[int, str]:
+    """Run MAIN under POLICY: its exit code, and what it wrote."""
+
+    def line_by_line() -> int:
+        cast("io.TextIOWrapper", sys.stderr).reconfigure(line_buffering=True)
+        return main()
+
+    log.write_text("")
+    code = Supervised(line_by_line, str(log), policy).wait()
+    text = log.read_text()
+    assert "Traceback" not in text, text
+    return code, text
+
+
+# --- mount.overlay ---------------------------------------------------------------------------
+
+
+class Store:
+    """Layers below a long path, one file in each, and a directory to mount them on."""
+
+    def __init__(self, top: Path, layers: int, path: str) -> None:
+        self.top, self.point, self.store = top, top / "m", top / path
+        self.point.mkdir()
+        self.files = [f"file{number:03}" for number in range(layers)]
+        for number, file in enumerate(self.files):
+            (self.store / str(number)).mkdir(parents=True)
+            (self.store / str(number) / file).touch()
+
+    def mount(self) -> int:
+        """Mount them, and end with the exit code."""
+        lower = ":".join(f"{self.store}/{number}" for number in range(len(self.files)))
+        sys.argv[1:] = ["overlay", str(self.point), "-v", "-o", f"ro,lowerdir={lower}"]
+        mount_overlay.script()
+        raise AssertionError("it does not return")
+
+    def mounts(self) -> int:
+        """How many are at the point."""
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return sum(line.split()[4] == str(self.point) for line in lines)
+
+    def take_off(self) -> None:
+        """See that one mount is there, with all layers, and take it off."""
+        assert self.mounts() == 1
+        assert sorted(os.listdir(self.point)) == self.files
+        umount(self.point)
+
+
+def without_fsopen(call: Call) -> int | None:
+    """The policy of a kernel before 5.2."""
+    return errno.ENOSYS if call.name == "fsopen" else None
+
+
+@contextmanager
+def linked(store: Store) -> Iterator[None]:
+    """A link that leads to the store, and what a daemon publishes of it."""
+    link = Link("one", str(store.top / "l"), str(store.store))
+    os.symlink(link.target, link.path)
+    published.write(published.Published((link,), str(RUN / "control.sock"), []))
+    try:
+        yield
+    finally:
+        shutil.rmtree(RUN)
+
+
+@contextmanager
+def farmed(store: Store) -> Iterator[None]:
+    """A daemon with a farm."""
+    RUN.mkdir(exist_ok=True)
+    farm = {"path": str(store.top / "f")}
+    (RUN / "config.yaml").write_text(json.dumps({"links": {"ctrdl": None}, "farm": farm}))
+    daemon = Forked(store.top, None)
+    try:
+        daemon.start_by_default()
+        yield
+        daemon.stop()
+    finally:
+        daemon.kill()
+        shutil.rmtree(RUN)
+
+
+LONG = "store" * 14
+RUNGS = {
+    "plain": (3, LONG, go_on, None),
+    "link": (70, LONG, go_on, linked),
+    "lowerdir+": (70, LONG, go_on, None),
+    "descriptors": (20, f"{LONG}/{LONG}/{LONG}/{LONG}", go_on, None),
+    "farm": (70, LONG, without_fsopen, farmed),
+    "chdir": (70, LONG, without_fsopen, None),
+}
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_call_of_a_mount_fails(scratch: Path, rung: str) -> None:
+    """It is there, once and with all its layers, or not at all, and then it is said why."""
+    layers, path, kernel, names = RUNGS[rung]
+    store, log = Store(scratch, layers, path), scratch / "log.m"
+    with ExitStack() as stack:
+        if names:
+            stack.enter_context(names(store))
+        assert ran(store.mount, log, kernel)[0] == 0
+        assert ("as they are given" if rung == "plain" else f"by {rung}:") in log.read_text()
+        store.take_off()
+        for failure in failures(least=2):
+            code, text = ran(store.mount, log, lambda call, f=failure: f(call) or kernel(call))  # type: ignore[misc]
+            with told(failure):
+                if code == 0:
+                    store.take_off()
+                    continue
+                assert store.mounts() == 0
+                assert code in (2, 32, 101)  # 101: the shell script makes a 1 of it
+                assert text.startswith("mount.overlay: "), text
+                assert os.strerror(failure.number) in text, text
+                assert ran(store.mount, log, kernel)[0] == 0
+                store.take_off()
+
+
+@pytest.mark.parametrize(("which", "code"), [(1, 32), (2, 0)])
+def test_who_can_t_come_back_does_not_go(scratch: Path, which: int, code: int) -> None:
+    """By chdir(2), it was mounted, and said that it wasn't: the next attempt mounted it twice."""
+    store, calls = Store(scratch, 70, LONG), itertools.count(1)
+
+    def kernel(call: Call) -> int | None:
+        if call.name == "fchdir" and next(calls) == which:
+            return errno.EACCES
+        return without_fsopen(call)
+
+    assert ran(store.mount, scratch / "log", kernel)[0] == code
+    assert store.mounts() == (code == 0)
+
+
+# --- rewrite --in-place ----------------------------------------------------------------------
+
+
+def test_a_call_of_a_rewriting_in_place_fails(scratch: Path) -> None:
+    """Each file says what it said, or what it should, and is whole; nothing is left beside it."""
+    store, place, log = scratch / LONG, scratch / "etc", scratch / "log"
+    place.mkdir()
+    store.mkdir()
+    (scratch / "l").symlink_to(store)
+    lower = ":".join(f"{store}/{number}" for number in range(5))
+    old = f"overlay /mnt overlay ro,noauto,lowerdir={lower} 0 0\n"
+    new = old.replace(str(store), str(scratch / "l"))
+    files = [place / "fstab", place / "fstab2"]
+    config = scratch / "config.yaml"
+    link = {"path": str(scratch / "l"), "target": str(store)}
+    config.write_text(json.dumps({"links": {"one": link}}))
+    words = ["rewrite", "--config", str(config), "--as", "fstab", "--in-place"]
+
+    def rewrite() -> int:
+        return cli.main([*words, *map(str, files)])
+
+    for failure in failures():
+        for file in files:
+            file.write_text(old)
+            file.chmod(0o640)
+        code, text = ran(rewrite, log, failure)
+        with told(failure):
+            assert {file.read_text() for file in files} <= ({old, new} if code else {new})
+            assert [thing.mode & 0o777 for thing in look(*files).values()] == [0o640] * 2
+            assert sorted(os.listdir(place)) == ["fstab", "fstab2"]
+            if code:
+                assert text.startswith("ovl-linkd rewrite: "), text
+                assert ran(rewrite, log, go_on)[0] == 0
+                assert {file.read_text() for file in files} == {new}
+
+
+# --- guard -----------------------------------------------------------------------------------
+
+
+def test_a_call_of_a_guard_fails(scratch: Path) -> None:
+    """The flag is set, or it is said why not."""
+    farm, config, log = scratch / "f", scratch / "config.yaml", scratch / "log"
+    farm.mkdir()
+    whole = {"links": {"ctrdl": None}, "farm": {"path": str(farm), "guard": "append-only"}}
+    config.write_text(json.dumps(whole))
+
+    def guard() -> int:
+        return cli.main(["guard", "--config", str(config)])
+
+    for failure in failures():
+        code, text = ran(guard, log, failure)
+        there = is_append_only(str(farm))
+        set_append_only(str(farm), False)
+        with told(failure):
+            if failure.call and failure.call.name == "write":
+                continue  # of what it says
+            assert there == (code == 0)
+            if code:
+                assert text.startswith("ovl-linkd guard: "), text
+                assert "\n  hint: " in text
+                assert ran(guard, log, go_on)[0] == 0
+                set_append_only(str(farm), False)
