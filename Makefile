@@ -423,6 +423,7 @@ uninstall:  ## take it off again; refused while something depends on it, unless 
 	    if [[ -f $$file && $$(head -n 1 "$$file") == '# Written by ovl-linkd '* ]]; then rm "$$file"; fi
 	done
 	rmdir --ignore-fail-on-non-empty "$$drop_ins" 2>/dev/null || true
+	rm -rf "$$destdir/var/lib/ovl-linkd-guard"
 	run=$$destdir/run/ovl-linkd
 	if [[ -d $$run ]]; then
 	    find "$$run" -mindepth 1 -maxdepth 1 ! -name 'config.yaml*' -exec rm -rf {} +

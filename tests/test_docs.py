@@ -217,7 +217,7 @@ def test_the_examples_of_the_page_do_what_it_says(in_order: Link, shell: dict[st
 @pytest.mark.parametrize(
     "example",
     [block for block in blocks(PAGES["ovl-linkd.yaml.5"]) if block.startswith("links:")],
-    ids=["drop-in", "root_path"],
+    ids=["drop-in", "root_path", "guarded"],
 )
 def test_a_configuration_in_the_page_is_one(example: str, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ovl_linkd.links.flags import set_append_only
 from ovl_linkd.links.keeper import Change, Keeper, Status
 from ovl_linkd.links.link import Link
 from tests.daemon.world import MS_RDONLY, MS_REMOUNT, NOBODY, as_user, mount, umount
@@ -404,6 +405,21 @@ def test_a_link_is_not_made_where_others_decide(world: World, uid: int, mode: in
     assert not os.path.lexists(world.path)
 
     world.keeper.want([world.link._replace(allow_unsafe_parent=True)])
+    world.look()
+    assert world.right()
+
+
+def test_in_a_directory_that_somebody_made_append_only(world: World) -> None:
+    """Nothing can be replaced there, and no temporary name removed again."""
+    world.look()
+    world.replace()
+    set_append_only(str(world.parent), wanted=True)
+    try:
+        status = world.seen()
+        assert (status.state, status.remedy) == ("failing", f"chattr -a {world.parent}")
+        assert os.listdir(world.parent) == ["link"]
+    finally:
+        set_append_only(str(world.parent), wanted=False)
     world.look()
     assert world.right()
 

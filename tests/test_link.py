@@ -426,5 +426,5 @@ def test_two_long_names_have_two_temporary_names(top: Path) -> None:
         (top / name).symlink_to("/elsewhere")
         link = Link("one", str(top / name), str(top / "t"), allow_unsafe_parent=True)
         assert exchange(link) == "/elsewhere"
-    names = {links._spare_path(Link("x", f"{top}/{'a' * 254}{n}", "/t")) for n in "12"}
+    names = {links.spare_path(Link("x", f"{top}/{'a' * 254}{n}", "/t")) for n in "12"}
     assert len(names) == 2

@@ -76,6 +76,7 @@ def test_json_without_a_daemon_has_every_key_all_the_same(place: Place) -> None:
         "state": "ok", "actual": str(place.top / "t"), "target_exists": True,
         "since": None, "reason": None, "remedy": None, "next_try": None,
         "repairs": None, "last_repair": None, "layers": layers,
+        "guard": "none", "guarded": None,
     }.items()  # fmt: skip
 
 

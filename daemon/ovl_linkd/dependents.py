@@ -128,6 +128,8 @@ def remove(links: Iterable[Link], root: str = "/") -> None:
         try:
             if os.readlink(path) == link.target:
                 os.unlink(path)
+            if link.guard != "none":
+                os.rmdir(os.path.dirname(path))  # its own, and empty with the last one
         except OSError:
             continue  # nothing there, or no symlink, or not ours to change
 

@@ -122,10 +122,7 @@ def _decode(text: str) -> Published | None:
     try:
         if value["schema_version"] != _SCHEMA:
             return None
-        links = tuple(
-            Link(link["name"], link["path"], link["target"], link["allow_unsafe_parent"])
-            for link in value["links"]
-        )
+        links = tuple(Link(*(link[name] for name in Link._fields)) for link in value["links"])
         names = ("control_socket", "stamp", "farm", "lasting")
         return Published(links, *(value[name] for name in names))
     except (KeyError, TypeError):

@@ -82,7 +82,7 @@ def test_the_json_of_status_is_the_contract(kept: Daemon) -> None:
     link = state["links"][0]
     assert link.keys() >= {
         "name", "path", "target", "state", "actual", "target_exists", "since", "reason", "remedy",
-        "next_try", "repairs", "last_repair", "layers",
+        "next_try", "repairs", "last_repair", "layers", "guard", "guarded",
     }  # fmt: skip
     assert type(link["repairs"]) is int
     assert link["last_repair"].keys() == {"at", "found", "took_us"}

@@ -200,6 +200,6 @@ def test_only_the_farms_own_directory_gets_the_flag(farm: Farm, what: str) -> No
 
 def test_without_a_farm_there_is_nothing_to_guard(farm: Farm) -> None:
     farm.daemon.write({})
-    assert guard(farm) == (0, "no farm is configured: nothing to guard\n", "")
+    assert guard(farm) == (0, "nothing is to be guarded\n", "")
     farm.daemon.write_raw("fram: 1")
     assert guard(farm)[0] == 1

@@ -1,4 +1,4 @@
-"""The farm in a booted systemd, and the unit that makes its directory append-only."""
+"""The farm and guarded links in a booted systemd, and the unit that makes them append-only."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ovl_linkd.links.flags import is_append_only
 from tests.manuals import told
 from tests.system.machine import CHECKOUT, Machine, until
 
@@ -74,6 +75,42 @@ def test_a_guarded_farm_from_boot_to_uninstallation(machine: Machine) -> None:
     assert status(machine)["remedy"] == "systemctl enable --now ovl-linkd-guard"
 
 
+def kept(machine: Machine) -> dict[str, Any]:
+    (link,) = json.loads(machine.run("ovl-linkd", "status", "--json", code=None).stdout)["links"]
+    return {key: link[key] for key in ("path", "target", "state", "guarded")}
+
+
+def test_a_guarded_link_from_boot_to_uninstallation(machine: Machine) -> None:
+    def configure(path: str, target: str) -> dict[str, Any]:
+        link = f"{{path: {path}, target: {target}, guard: append-only}}"
+        machine.write(DROP_IN, f"links: {{ctrdl: {link}}}\n")
+        return {"path": path, "target": target, "state": "ok", "guarded": True}
+
+    wanted = configure("/run/ovl/l", "/usr/share")
+    machine.enable(GUARD)
+    machine.boot()
+    assert kept(machine) == wanted
+    assert machine.journal("-p", "warning", "-u", "ovl-linkd*") == ""
+    for command in (["rm", "/run/ovl/l"], ["rm", "-rf", "/run/ovl"], ["mv", "/run/ovl", "/run/x"]):
+        assert "Operation not permitted" in machine.run(*command, code=1).stderr
+    machine.run("systemd-tmpfiles", "--create", "ovl-linkd.conf")  # as the next boot does
+
+    # What the daemon may not exchange the guard does, and the daemon hears of it.
+    wanted = configure("/run/ovl/l", "/usr/bin")
+    machine.systemctl("reload", "ovl-linkd")
+    until(lambda: kept(machine) == wanted)
+    # A directory that is guarded no longer is as any other again, though no link lies in it now.
+    wanted = configure("/run/ovl2/l", "/usr/bin")
+    machine.systemctl("reload", "ovl-linkd")
+    until(lambda: kept(machine) == wanted)
+    until(lambda: is_append_only(str(machine.path("/run/ovl"))) is False)
+    machine.run("rm", "-r", "/run/ovl")
+
+    machine.run("sh", "-c", f"cd {CHECKOUT} && make uninstall")
+    assert not os.path.lexists(machine.path("/run/ovl2"))
+    assert not os.path.lexists(machine.path("/var/lib/ovl-linkd-guard"))
+
+
 def test_uninstalling_takes_the_guard_off_and_the_farm_away(machine: Machine) -> None:
     machine.write(DROP_IN, "farm: {path: /run/ctrdf, guard: append-only}\n")
     machine.enable(GUARD)
@@ -87,7 +124,7 @@ def test_without_a_guard_in_the_configuration_the_unit_does_nothing(machine: Mac
     machine.enable(GUARD)
     machine.boot()
     assert machine.show("ActiveState", GUARD) == "active"
-    assert "nothing to guard" in machine.journal("-u", GUARD)
+    assert "nothing is to be guarded" in machine.journal("-u", GUARD)
 
 
 def test_what_the_readme_tells_of_the_farm(running: Machine) -> None:

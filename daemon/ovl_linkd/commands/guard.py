@@ -1,20 +1,30 @@
-"""With "guard: append-only" in the configuration, nobody can remove or replace an entry of the farm
-any more, neither a cleaner nor the daemon: nothing expires there before the next boot. Without it
-the directory is as any other again. ovl-linkd-guard.service runs this at boot, at a reload, and
-with --off when it is stopped; it needs CAP_LINUX_IMMUTABLE, which the daemon doesn't have.
+"""With "guard: append-only" in the configuration, nobody can remove or replace an entry of the
+farm, or a link that has it, neither a cleaner nor the daemon: nothing expires there before the next
+boot. Links are put right first. Without it the directory is as any other again.
+ovl-linkd-guard.service runs this at boot, at a reload, and with --off when it is stopped; it needs
+CAP_LINUX_IMMUTABLE, which the daemon doesn't have.
 
 Configuration in /run does not count: the daemon could write there, and this may do more than it.
 Exit codes: 0 done, or nothing to do; 1 it can't be done, or the configuration is faulty.
 """
 
 import errno
+import json
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from functools import partial
 
 from ovl_linkd import config, config_files
 from ovl_linkd.errors import UserError
+from ovl_linkd.links import guarding
 from ovl_linkd.links.flags import set_append_only
-from ovl_linkd.links.plot import Plot
+from ovl_linkd.links.plot import Plot, Trouble
+from ovl_linkd.replacing import content, replace
+
+#: what is guarded by the standard configuration: directory -> path of a link in it -> its target.
+#: Not in /run, where the daemon may write, and the flag of a disk's directory outlives a boot
+MEMORY = "/var/lib/ovl-linkd-guard/guarded.json"
 
 _REMEDIES = {
     errno.EPERM: "run it as root, with CAP_LINUX_IMMUTABLE",
@@ -24,6 +34,8 @@ _REMEDIES = {
 }
 _NO_FLAG = "tmpfs has it from Linux 6.0 on, ext4, XFS and Btrfs have it: set guard to none, or move"
 
+Guarded = dict[str, dict[str, str]]
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
@@ -31,29 +43,102 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Have the farm's directory append-only, or not, as the configuration says."""
-    farm = _configured(options.config)
-    if farm is None:
-        print("no farm is configured: nothing to guard")
-        return 0
-    wanted = farm.guard == "append-only" and not options.off
-    if not wanted and not os.path.lexists(farm.path):
-        return 0
-    if obstacle := Plot(farm.path).obstacle():
-        raise UserError(obstacle.reason, obstacle.remedy)
-    try:
-        changed = set_append_only(farm.path, wanted)
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, f"{_NO_FLAG} the farm")
-        raise UserError(f"{error.strerror}: {farm.path}", remedy) from None
-    if changed or wanted:
-        print(f"{farm.path}: {'append-only' if wanted else 'not append-only any more'}")
+    """Have directories append-only, or not, as the configuration says."""
+    memory = None if options.config else MEMORY
+    before = _remembered(memory)
+    links, farm = _configured(options.config, may_fail=options.off and bool(before))
+    farms = {farm.path} if farm and farm.guard != "none" else set[str]()
+    present = dict.fromkeys([*links, *([farm.path] if farm else []), *before])
+    if options.off:
+        links, farms = {}, set()
+    wanted: Guarded = {place: {} for place in farms}
+    wanted |= {place: {link.path: link.target for link in own} for place, own in links.items()}
+
+    # First, so that whatever is guarded is known, and what its links said before they are mended.
+    kept = {place: wanted.get(place, {}) | before.get(place, {}) for place in wanted | before}
+    _remember(memory, before, kept)
+    troubles: list[Trouble] = []
+    done: list[str] = []
+    for place in present:
+        remembered = before.get(place, {})
+        if place in links:
+            trouble = _trying(place, partial(guarding.guard, place, links[place], remembered))
+        else:
+            trouble = _trying(place, partial(_set, place, place in farms, done))
+        if trouble:
+            troubles.append(trouble)
+        elif place in wanted:
+            kept[place] = guarding.stale(place, remembered) | wanted[place]
+            done.append(f"{place}: append-only")
+        else:
+            kept.pop(place, None)
+    _remember(memory, None, kept)
+    if not done and not troubles and not options.off:
+        done = ["nothing is to be guarded"]
+    print("".join(f"{line}\n" for line in done), end="")
+    if troubles:
+        remedies = dict.fromkeys(trouble.remedy for trouble in troubles)
+        raise UserError("\n".join(trouble.reason for trouble in troubles), "; ".join(remedies))
     return 0
 
 
-def _configured(file: str | None) -> config.Farm | None:
+def _set(place: str, wanted: bool, done: list[str]) -> Trouble | None:
+    """Set or clear the flag of the directory PLACE, and say what was DONE."""
+    if not wanted and not os.path.lexists(place):
+        return None
+    if obstacle := Plot(place).obstacle():
+        return obstacle
+    if set_append_only(place, wanted) and not wanted:
+        done.append(f"{place}: not append-only any more")
+    return None
+
+
+def _trying(place: str, change: Callable[[], Trouble | None]) -> Trouble | None:
+    """What CHANGE returns; an OSError of the directory PLACE is trouble, too."""
     try:
-        return config.load(file, roots=config_files.LASTING).farm
+        return change()
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, f"{_NO_FLAG} it")
+        return Trouble("failing", f"{error.strerror}: {place}", remedy)
+
+
+def _configured(
+    file: str | None, *, may_fail: bool
+) -> tuple[dict[str, list[config.Link]], config.Farm | None]:
+    """The directories to be guarded with their links, and the farm; neither if it MAY_FAIL."""
+    try:
+        known = config.load(file, roots=config_files.LASTING)
     except config.ConfigError as error:
+        if may_fail:
+            return {}, None
         problems = "\n".join(str(problem) for problem in error.problems)
         raise UserError(problems, "ovl-linkd check") from None
+    return guarding.directories(known.links), known.farm
+
+
+def _remembered(memory: str | None) -> Guarded:
+    """What was guarded, by the file MEMORY; nothing without one. Raises UserError."""
+    try:
+        text = memory and content(memory)
+        found: Guarded = json.loads(text)["guarded"] if text else {}
+    except OSError as error:
+        raise UserError(f"{error.strerror}: {memory}", "run it as root") from None
+    except (KeyError, TypeError, ValueError):
+        hint = "remove it; a directory that is guarded no more is then left so: chattr -a"
+        raise UserError(f"{memory} is damaged", hint) from None
+    return found
+
+
+def _remember(memory: str | None, before: Guarded | None, guarded: Guarded) -> None:
+    """Have the file MEMORY, of which BEFORE was read, say GUARDED. Raises UserError."""
+    if memory is None or guarded == before:
+        return
+    try:
+        if not guarded:
+            if os.path.lexists(memory):
+                os.unlink(memory)
+            return
+        os.makedirs(os.path.dirname(memory), 0o755, exist_ok=True)
+        replace(memory, json.dumps({"guarded": guarded}), durable=True)
+    except OSError as error:
+        raise UserError(f"{error.strerror}: {memory}", "run it as root") from None

@@ -20,7 +20,7 @@ from ovl_linkd.commands.daemon import (
     socket_path,
 )
 from ovl_linkd.errors import UserError
-from ovl_linkd.links.link import Link, observe
+from ovl_linkd.links.link import Link, Observation, observe
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -122,7 +122,9 @@ def _farm(path: str, said: Json | None) -> Json:
 
 
 def _kept(said: Json) -> Link:
-    return Link(said["name"], said["path"], said["target"])
+    # A daemon of before an upgrade doesn't say how it is guarded.
+    guard = said.get("guard", "none")
+    return Link(said["name"], said["path"], said["target"], guard=guard)
 
 
 def _row(link: Link, said: Json | None) -> Json:
@@ -142,7 +144,11 @@ def _row(link: Link, said: Json | None) -> Json:
         "repairs": None,
         "last_repair": None,
         "layers": _layers(link),
+        "guard": link.guard,
+        "guarded": None,
     }
+    if link.guard != "none":
+        row |= _guarded(link, seen)
     if said is None:
         return row
     for key in ("next_try", "repairs", "last_repair"):
@@ -152,6 +158,18 @@ def _row(link: Link, said: Json | None) -> Json:
         row |= {key: said[key] for key in ("state", "reason", "remedy")}
     row["since"] = said["since"] if row["state"] == said["state"] else None
     return row
+
+
+def _guarded(link: Link, seen: Observation) -> Json:
+    """Whether LINK's directory is append-only, and what to do if it isn't."""
+    import os
+
+    from ovl_linkd.links.flags import NOT_SET, SET, is_append_only
+
+    guarded = is_append_only(os.path.dirname(link.path))
+    if guarded or seen.reason:
+        return {"guarded": guarded}
+    return {"guarded": guarded, "reason": NOT_SET, "remedy": SET}
 
 
 def _served(supervisor: supervisors.Supervisor) -> Json:

@@ -225,7 +225,7 @@ def _checked(trees: list[Node], schema: dict[str, Any]) -> tuple[Node, list[Prob
     """One tree of all, later ones over earlier ones, and what is wrong with each and the whole."""
     from jsonschema import Draft202012Validator
 
-    from ovl_linkd.config import paths, rules
+    from ovl_linkd.config import guards, paths, rules
 
     # The schema refers to nothing outside itself, so nothing is ever fetched.
     validator = Draft202012Validator(schema)
@@ -242,6 +242,7 @@ def _checked(trees: list[Node], schema: dict[str, Any]) -> tuple[Node, list[Prob
     found += rules.missing_problems(root, schema["properties"])
     found += paths.place_problems(root, spoken)
     found += paths.parent_problems(root, spoken)
+    found += guards.problems(root, spoken)
     return root, [problem for _, problem in found]
 
 
@@ -303,7 +304,8 @@ def _config(root: Node, properties: dict[str, Any], files: tuple[str, ...]) -> C
     links = []
     for name, given in plain["links"].items():
         link = _with_defaults(given, link_rules)
-        links.append(Link(name, link["path"], link["target"], link["allow-unsafe-parent"]))
+        unsafe = link["allow-unsafe-parent"]
+        links.append(Link(name, link["path"], link["target"], unsafe, link["guard"]))
     farm = None
     if plain["farm"] is not None:
         whole = _with_defaults(plain["farm"], properties["farm"]["properties"])

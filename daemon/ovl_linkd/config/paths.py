@@ -84,12 +84,12 @@ def place_problems(root: Node, spoken: set[Key]) -> Iterator[tuple[Key, Problem]
 
     Looks at those only whose own text was not SPOKEN about.
     """
-    sound = _sound(root, spoken)
-    paths = {name: link.value["path"].value for name, link in sound.items()}
+    links = sound(root, spoken)
+    paths = {name: link.value["path"].value for name, link in links.items()}
     owners = {path: name for name, path in paths.items()}
-    targets = {paths[name]: link.value["target"].value for name, link in sound.items()}
+    targets = {paths[name]: link.value["target"].value for name, link in links.items()}
     real = functools.cache(os.path.realpath)
-    yield from _shared(root, sound, spoken, lambda path: _place(path, targets, real))
+    yield from _shared(root, links, spoken, lambda path: _place(path, targets, real))
     yield from _in_farm(root, paths)
     for name, path in paths.items():
         key = ("links", name, "target")
@@ -98,7 +98,7 @@ def place_problems(root: Node, spoken: set[Key]) -> Iterator[tuple[Key, Problem]
             yield key, find(root, key).place.problem(f"{label(key)}: {fault[0]}", fault[1])
 
 
-def _sound(root: Node, spoken: set[Key]) -> dict[str, Node]:
+def sound(root: Node, spoken: set[Key]) -> dict[str, Node]:
     """The links whose path and target are there and right by themselves."""
 
     def right(name: str, key: str) -> bool:
@@ -218,7 +218,7 @@ def parent_problems(root: Node, spoken: set[Key]) -> Iterator[tuple[Key, Problem
     on disk now."""
     keys: list[Key] = [
         ("links", name, "path")
-        for name, link in _sound(root, spoken).items()
+        for name, link in sound(root, spoken).items()
         if "allow-unsafe-parent" not in link.value
         or link.value["allow-unsafe-parent"].value is False
     ]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from ovl_linkd.doctor import cron
 from ovl_linkd.doctor.finding import MAYBE, NOTE, OK, WRONG, Finding
+from ovl_linkd.links.flags import is_append_only
 from ovl_linkd.links.link import Link
 from ovl_linkd.machine import tmpfiles
 from ovl_linkd.machine.tmpfiles import Rule
@@ -21,10 +22,12 @@ _REMOVING = "rRD"
 
 
 def findings(links: Sequence[Link], root: str = "") -> list[Finding]:
-    """Every rule below ROOT that would hit one of LINKS."""
+    """Every rule below ROOT that would hit one of LINKS; none hits one that is guarded."""
     rules = tmpfiles.rules(root)
     found: list[Finding] = []
     for link in links:
+        if link.guard != "none" and is_append_only(os.path.dirname(link.path)):
+            continue
         found += _by_age(link, rules)
         found += _by_removal(link, rules)
         found += _by_cron(link, root)

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 
 from ovl_linkd.doctor.finding import MAYBE, OK, UNKNOWN, WRONG, Finding
+from ovl_linkd.links.flags import NOT_SET, SET, is_append_only
 from ovl_linkd.links.link import Link, observe
 from ovl_linkd.overlay.limits import capacity, of_this_kernel
 
@@ -26,6 +27,9 @@ def _of(link: Link, kept: bool) -> Finding:
         if seen.target_exists is None:
             what = f"link {link.name}: what is behind {link.target} can't be seen by this user"
             return Finding(UNKNOWN, what, room, "run it as root")
+        if link.guard != "none" and not is_append_only(os.path.dirname(link.path)):
+            what = f"link {link.name} is ok, but {NOT_SET}"
+            return Finding(MAYBE, what, f"a cleaner may take it for a moment; {room}", SET)
         return Finding(OK, f"link {link.name} is ok: {room}")
     what = f"link {link.name} is {seen.state}: {seen.reason or link.path}"
     if seen.state == "dangling":

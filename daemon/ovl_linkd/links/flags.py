@@ -8,6 +8,10 @@ import fcntl
 import os
 import struct
 
+#: what to say, and to do, where it should be set and isn't
+NOT_SET = "its guard is not set"
+SET = "systemctl enable --now ovl-linkd-guard"
+
 _GETFLAGS = 0x80086601  # include/uapi/linux/fs.h FS_IOC_GETFLAGS, where a long has 64 bits
 _SETFLAGS = 0x40086602  # FS_IOC_SETFLAGS; not on MIPS, PowerPC and SPARC, which count otherwise
 _APPEND = 0x20  # FS_APPEND_FL

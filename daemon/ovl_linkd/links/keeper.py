@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from ovl_linkd.links.flags import is_append_only
 from ovl_linkd.links.link import (
     Link,
     Observation,
@@ -222,8 +223,12 @@ class Keeper:
         return None, Repair(now, "wrong", self._clock() - now, old)
 
     def _hold_back(self, entry: _Entry, now: float, seen: Observation) -> Observation | None:
-        """What to say if the foreign symlink SEEN must not be replaced now; None if it may be."""
+        """What to say if the foreign symlink SEEN can't be replaced now; None if it may be."""
         link = entry.link
+        if is_append_only(parent := os.path.dirname(link.path)):
+            # rename(2) would fail, and leave a temporary name that can't be removed any more.
+            reason = f"{seen.reason}, and can't be replaced: {parent} is append-only"
+            return seen._replace(state="failing", reason=reason, remedy=_unguard(link, parent))
         ours = entry.known or self._remembered.get(link.path) == seen.actual
         if not ours and not in_run(link):
             reason = f"{seen.reason}, and was there before the daemon"
@@ -321,6 +326,11 @@ def _waiting(link: Link, reason: str) -> Observation:
     if seen.state != "waiting":
         return seen
     return seen._replace(reason=f"{seen.reason}, and it is not made: {reason}")
+
+
+def _unguard(link: Link, parent: str) -> str:
+    """What lets LINK be replaced, whose directory PARENT is append-only."""
+    return "systemctl reload ovl-linkd-guard" if link.guard != "none" else f"chattr -a {parent}"
 
 
 def _failing(link: Link, error: OSError) -> Observation:

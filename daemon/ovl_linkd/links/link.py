@@ -18,12 +18,16 @@ _NAME_MAX = 255  # include/uapi/linux/limits.h
 
 
 class Link(NamedTuple):
-    """A link that is wanted: a short ``path`` that leads to ``target``, both absolute."""
+    """A link that is wanted: a short ``path`` that leads to ``target``, both absolute.
+
+    ``guard`` is none or append-only: what its directory is to be.
+    """
 
     name: str
     path: str
     target: str
     allow_unsafe_parent: bool = False
+    guard: str = "none"
 
 
 class Observation(NamedTuple):
@@ -193,7 +197,7 @@ def sweep(link: Link) -> None:
     left alone: it may be an attempt to have the link replaced by a directory of his. Raises
     OSError.
     """
-    spare = _spare_path(link)
+    spare = spare_path(link)
     try:
         status = os.lstat(spare)
     except (FileNotFoundError, NotADirectoryError):
@@ -210,7 +214,7 @@ def sweep(link: Link) -> None:
 
 def _make_spare(link: Link) -> str:
     """Make the symlink under a temporary name beside the path; return that name."""
-    spare = _spare_path(link)
+    spare = spare_path(link)
     try:
         os.symlink(link.target, spare)
     except FileExistsError:
@@ -222,8 +226,8 @@ def _make_spare(link: Link) -> str:
     return spare
 
 
-def _spare_path(link: Link) -> str:
-    """A fixed name, so that one run finds what another left."""
+def spare_path(link: Link) -> str:
+    """LINK's temporary name: a fixed one, so that one run finds what another left."""
     directory, name = os.path.split(link.path)
     raw = os.fsencode(name)
     if len(raw) > _NAME_MAX - len(b"..ovl-linkd"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
 from ovl_linkd.links import keeper
+from ovl_linkd.links.flags import NOT_SET, SET
 from ovl_linkd.service.clock import wall
 from ovl_linkd.service.farming import Farming
 from ovl_linkd.service.subscription import Followers
@@ -24,7 +25,10 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A kept link as the daemon last saw it. Times are RFC 3339 in UTC."""
+    """A kept link as the daemon last saw it. Times are RFC 3339 in UTC.
+
+    ``guard``: what its directory is to be, none or append-only.
+    """
 
     name: str
     path: str
@@ -39,6 +43,7 @@ class Link:
     fighting: bool
     repairs: int
     last_repair: Repair | None
+    guard: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,7 @@ def link(status: keeper.Status) -> Link:
         fighting=status.fighting,
         repairs=status.repairs,
         last_repair=last and Repair(wall(last.at), last.found, round(last.took * 1e6)),
+        guard=status.link.guard,
     )
 
 
@@ -162,7 +168,7 @@ def farm(farming: Farming) -> Farm | None:
     trouble, guarded = status.trouble, farming.guarded()
     reason, remedy = (trouble.reason, trouble.remedy) if trouble else (None, None)
     if status.wanted.lasting and not guarded and not trouble:
-        reason, remedy = "its guard is not set", "systemctl enable --now ovl-linkd-guard"
+        reason, remedy = NOT_SET, SET
     return Farm(
         path=status.wanted.path,
         state=trouble.state if trouble else "ok",
