@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2
+from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2, Means
 from ovl_linkd.formats.table import FORMATS
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed, parse
@@ -96,7 +96,7 @@ def test_it_says_what_was_planned_and_all_else_stays(
     assume(is_held(name, options) and is_held(name, wanted))
     text = before + spell(options) + after
     try:
-        made = FORMATS[name].module.rewrite(text, links, LIMITS, way=way)
+        made = FORMATS[name].module.rewrite(text, Means(links, LIMITS, way=way))
     except Malformed as error:
         # A comma that is escaped by the end of one option is one path in two strings.
         assert name in IN_STRINGS
@@ -121,7 +121,7 @@ def test_what_names_no_link_passes_byte_for_byte(
     assume(options and is_held(name, options))
     text = FORMS[name].before + FORMS[name].spell(options) + FORMS[name].after
     module = FORMATS[name].module
-    assert module.rewrite(text, [], LIMITS).text == module.expand(text, []) == text
+    assert module.rewrite(text, Means([], LIMITS)).text == module.expand(text, []) == text
 
 
 TOKENS = [
@@ -158,7 +158,7 @@ def test_whatever_the_bytes_nothing_but_malformed_is_raised(
     for each in (text, whole[:at] + text + whole[at + size :]):
         module = FORMATS[name].module
         for call in (
-            partial(module.rewrite, each, links, LIMITS),
+            partial(module.rewrite, each, Means(links, LIMITS)),
             partial(module.expand, each, links),
         ):
             try:

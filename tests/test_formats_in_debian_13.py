@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.formats import fstab, mount_line
-from ovl_linkd.formats.judging import BY_VALUE
+from ovl_linkd.formats.judging import BY_VALUE, Means
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.shorten import Prefix
 from tests.intercept.world import World
@@ -36,7 +36,7 @@ def test_as_many_layers_of_fstab_as_are_printed_are_mounted(
     for count in range(20, 0, -1):
         some = head + b"lowerdir=" + b":".join(layers.split(b":")[:count])
         line = b"overlay %s overlay %s 0 0\n" % (os.fsencode(world.merged), some)
-        made = fstab.rewrite(line, links(world), of_this_kernel(), way=BY_VALUE)
+        made = fstab.rewrite(line, Means(links(world), of_this_kernel(), way=BY_VALUE))
         if made.text:
             break
         refused = line.replace(os.fsencode(world.snapshots), os.fsencode(world.short))
@@ -53,6 +53,6 @@ def test_a_mount_line_of_128_layers_is_told_to_use_mount_2(
 ) -> None:
     ids, options = world.layers(128)
     line = b"mount -t overlay overlay %s -o %s" % (os.fsencode(world.merged), options)
-    made = mount_line.rewrite(line, links(world), of_this_kernel(), way=BY_VALUE)
+    made = mount_line.rewrite(line, Means(links(world), of_this_kernel(), way=BY_VALUE))
     userland.run("sh", "-c", os.fsdecode(made.text))
     assert look(os.fsencode(userland.path(world.merged))) == all_of(ids)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.formats import fstab
-from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2
+from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2, Means
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix
@@ -22,7 +22,7 @@ LIMITS = of_this_kernel(4096)
 
 def rewritten(text: bytes, way: str = MOUNT2) -> bytes:
     """STORE is spelt as an @ in these lines."""
-    return fstab.rewrite(text.replace(b"@", STORE), LINKS, LIMITS, way=way).text
+    return fstab.rewrite(text.replace(b"@", STORE), Means(LINKS, LIMITS, way=way)).text
 
 
 def layers(count: int, root: bytes) -> bytes:
@@ -38,7 +38,7 @@ def test_comments_columns_and_other_lines_stay() -> None:
         b"overlay /@ ext4 lowerdir=@/1 0 0\n"
         b"overlay /last overlay noauto,lowerdir=@/1"
     )
-    result = fstab.rewrite(text.replace(b"@", STORE), LINKS, LIMITS)
+    result = fstab.rewrite(text.replace(b"@", STORE), Means(LINKS, LIMITS))
     expected = text.replace(b"@", STORE).split(b"\n")
     for at in (3, 5):
         expected[at] = expected[at].replace(STORE, b"/run/ctrdl")
@@ -78,7 +78,7 @@ def test_expanded_paths_are_escaped_as_both_readers_undo_it() -> None:
 def test_libmount_reads_what_was_planned(tmp_path: Path) -> None:
     file = tmp_path / "fstab"
     line = rb"o /t\040t overlay lowerdir=/srv/a\040place\011\134\134/of\134:its\134,own/1:/b\040c"
-    result = fstab.rewrite(line + b" 0 0\n", LINKS, LIMITS)
+    result = fstab.rewrite(line + b" 0 0\n", Means(LINKS, LIMITS))
     for text, options in (
         (result.text, result.plans[0].options),
         (fstab.expand(result.text, LINKS), b"lowerdir=/srv/a place\t\\\\/of\\:its\\,own/1:/b c"),
@@ -103,7 +103,7 @@ def test_libmount_reads_what_was_planned(tmp_path: Path) -> None:
 )
 def test_a_malformed_line_is_reported_with_its_number(line: bytes, says: str) -> None:
     for call in (
-        lambda text: fstab.rewrite(text, LINKS, LIMITS),
+        lambda text: fstab.rewrite(text, Means(LINKS, LIMITS)),
         lambda text: fstab.expand(text, LINKS),
     ):
         with pytest.raises(Malformed, match=f"^line 3: .*{says}") as caught:
@@ -115,10 +115,10 @@ def test_a_line_that_the_boot_would_cut_is_refused_though_mount_2_takes_its_opti
     """systemd's generator reads 4,095 bytes of a line: a last layer lost its end."""
     line = b"overlay /merged overlay noauto,nofail,x-systemd.automount,lowerdir=%b 0 0\n"
     most = (4095 - len(line % b"") + 1 + 1) // (len(b"/run/ctrdl/100/fs") + 1)
-    kept = fstab.rewrite(line % layers(most, STORE), LINKS, LIMITS)
+    kept = fstab.rewrite(line % layers(most, STORE), Means(LINKS, LIMITS))
     assert kept.text == line % layers(most, b"/run/ctrdl")
     assert 4078 <= len(kept.text) - 1 <= 4095
-    result = fstab.rewrite(b"# x\n" + line % layers(most + 1, STORE), LINKS, LIMITS)
+    result = fstab.rewrite(b"# x\n" + line % layers(most + 1, STORE), Means(LINKS, LIMITS))
     assert result.text == b""
     (plan,) = result.plans
     assert (plan.fits, plan.options, plan.limit_of) == (False, b"", "a line of fstab")
@@ -132,7 +132,7 @@ def test_what_needs_mount_2_is_refused_where_mount_goes_by_value() -> None:
     """No line of fstab can set LIBMOUNT_FORCE_MOUNT2 for the mount(8) of the boot."""
     line = b"overlay /t overlay lowerdir=%b 0 0\n"
     assert rewritten(line % layers(14, STORE), BY_VALUE) == line % layers(14, b"/run/ctrdl")
-    result = fstab.rewrite(line % layers(15, STORE), LINKS, LIMITS, way=BY_VALUE)
+    result = fstab.rewrite(line % layers(15, STORE), Means(LINKS, LIMITS, way=BY_VALUE))
     assert result.text == b""
     (plan,) = result.plans
     assert (plan.after, plan.limit, plan.limit_of) == (269, 255, "fsconfig(2)")

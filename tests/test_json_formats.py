@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ovl_linkd.formats import containerd, oci
+from ovl_linkd.formats.judging import Means
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix
@@ -47,7 +48,7 @@ def layers(count: int, root: str = STORE) -> str:
 
 def test_only_the_options_of_overlays_change() -> None:
     text = CONFIG.replace("@", STORE).encode()
-    result = oci.rewrite(text, LINKS, LIMITS)
+    result = oci.rewrite(text, Means(LINKS, LIMITS))
     expected = CONFIG.replace(
         '"lowerdir=@/2:@/1", "upperdir=@/3"',
         '"lowerdir=/run/ctrdl/2:/run/ctrdl/1", "upperdir=/run/ctrdl/3"',
@@ -73,7 +74,7 @@ def test_only_the_options_of_overlays_change() -> None:
 )  # fmt: skip
 def test_escapes_are_read_and_kept(given: str, short: str) -> None:
     text = '[{"type":"overlay","options":[%s]}]'
-    result = containerd.rewrite((text % given).encode(), LINKS, LIMITS)
+    result = containerd.rewrite((text % given).encode(), Means(LINKS, LIMITS))
     assert result.text.decode() == text % short
     again = containerd.expand(result.text, LINKS)
     assert json.loads(again) == json.loads(text % given)
@@ -93,16 +94,16 @@ def test_containerd_has_a_list_alone_or_in_an_answer(text: str) -> None:
         '{"type":"bind","source":"@/1","options":["rbind","ro"]}'
     )
     long = (text % mounts.replace("@", STORE)).encode()
-    result = containerd.rewrite(long, LINKS, LIMITS)
+    result = containerd.rewrite(long, Means(LINKS, LIMITS))
     assert result.text == long.replace(f"lowerdir={STORE}".encode(), b"lowerdir=/run/ctrdl")
     assert containerd.expand(result.text, LINKS) == long
     for other in (b"[]", b"{}", b'{"mounts": null}'):
-        assert containerd.rewrite(other, LINKS, LIMITS) == (other, ())
+        assert containerd.rewrite(other, Means(LINKS, LIMITS)) == (other, ())
 
 
 def test_what_no_runtime_could_hand_over_is_not_written() -> None:
     """runc clips such options, and the kernel mounts what is left of them."""
-    result = oci.rewrite(config(layers(300)), LINKS, LIMITS)
+    result = oci.rewrite(config(layers(300)), Means(LINKS, LIMITS))
     assert result.text == b""
     assert "mount(2) takes 4,095" in str(result.plans[0].reason)
 
@@ -113,7 +114,7 @@ def test_a_label_that_the_runtime_adds_takes_its_room() -> None:
     room = 4095 - len(f',context="{label}"')
     for size, fits in ((room, True), (room + 1, False)):
         options = "lowerdir=/" + "a" * (size - len("lowerdir=/"))
-        result = oci.rewrite(config(options, linux={"mountLabel": label}), LINKS, LIMITS)
+        result = oci.rewrite(config(options, linux={"mountLabel": label}), Means(LINKS, LIMITS))
         assert [plan.fits for plan in result.plans] == [fits]
     assert "beside the label" in str(result.plans[0].reason)
 
@@ -121,8 +122,8 @@ def test_a_label_that_the_runtime_adds_takes_its_room() -> None:
 def test_a_flag_takes_no_room() -> None:
     options = "lowerdir=/" + "a" * (4095 - len("lowerdir=/"))
     flags = ["ro", "nosuid", "rprivate", "rro"]
-    assert oci.rewrite(config(*flags, options), LINKS, LIMITS).plans[0].fits
-    assert not oci.rewrite(config(*flags, options, "volatile"), LINKS, LIMITS).plans[0].fits
+    assert oci.rewrite(config(*flags, options), Means(LINKS, LIMITS)).plans[0].fits
+    assert not oci.rewrite(config(*flags, options, "volatile"), Means(LINKS, LIMITS)).plans[0].fits
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_a_flag_takes_no_room() -> None:
 )
 def test_what_is_malformed_is_reported_with_its_place(text: bytes, says: str) -> None:
     for call in (
-        lambda: oci.rewrite(text, LINKS, LIMITS),
+        lambda: oci.rewrite(text, Means(LINKS, LIMITS)),
         lambda: oci.expand(text, LINKS),
     ):
         with pytest.raises(Malformed, match=says) as caught:
@@ -160,13 +161,13 @@ def test_a_path_over_two_strings_is_refused_only_where_it_would_change() -> None
     prefix = [Prefix("comma", b"/srv/long,name", b"/c")]
     text = config("lowerdir=/srv/long\\", "name/1")
     with pytest.raises(Malformed, match="a backslash at the end of one option"):
-        oci.rewrite(text, prefix, LIMITS)
-    assert oci.rewrite(text, LINKS, LIMITS).text == text
+        oci.rewrite(text, Means(prefix, LIMITS))
+    assert oci.rewrite(text, Means(LINKS, LIMITS)).text == text
 
 
 def test_a_large_config_is_read() -> None:
     """The parser goes on in steps: 40,000 values, and one string of 10 KB among them."""
     text = config(layers(128), linux={"seccomp": [{"names": ["a", "b"], "action": "x"}] * 10_000})
-    result = oci.rewrite(text, LINKS, LIMITS)
+    result = oci.rewrite(text, Means(LINKS, LIMITS))
     assert options_of(result.text) == [layers(128, "/run/ctrdl")]
     assert result.text.replace(b"/run/ctrdl", STORE.encode()) == text

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.formats import mount8, mount_line
-from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2
+from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2, Means
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
-from ovl_linkd.overlay.shorten import Prefix
+from ovl_linkd.overlay.shorten import Prefix, Tables
 from tests.bounds import steps
 
 STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
@@ -19,7 +19,7 @@ LIMITS = of_this_kernel(4096)
 
 def rewritten(line: bytes, *, way: str = MOUNT2) -> bytes:
     """STORE is spelt as an @ in these lines."""
-    return mount_line.rewrite(line.replace(b"@", STORE), LINKS, LIMITS, way=way).text
+    return mount_line.rewrite(line.replace(b"@", STORE), Means(LINKS, LIMITS, way=way)).text
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_script_keeps_everything_but_its_layers() -> None:
         b"\techo 'done; really' > /dev/null\nfi\n"
         b"mount --bind /a /b && mount -t overlay \\\n  -o 'lowerdir=@/3' o /c || exit 1\n"
     )
-    result = mount_line.rewrite(script.replace(b"@", STORE), LINKS, LIMITS)
+    result = mount_line.rewrite(script.replace(b"@", STORE), Means(LINKS, LIMITS))
     assert result.text == script.replace(b"@", b"/run/ctrdl")
     assert [plan.layers for plan in result.plans] == [2, 1]
     assert mount_line.expand(result.text, LINKS) == script.replace(b"@", STORE)
@@ -149,7 +149,7 @@ def test_a_script_keeps_everything_but_its_layers() -> None:
 )
 def test_a_line_that_cannot_be_known_is_reported_with_its_number(line: bytes, says: str) -> None:
     with pytest.raises(Malformed, match=says) as caught:
-        mount_line.rewrite(b"# first\n\n" + line, LINKS, LIMITS)
+        mount_line.rewrite(b"# first\n\n" + line, Means(LINKS, LIMITS))
     assert "NUL" in says or caught.value.what.startswith("line 3: ")
     assert caught.value.hint
 
@@ -184,7 +184,7 @@ def test_what_is_too_long_is_not_passed_where_no_mount_is_seen(line: bytes, way:
     long = b"lowerdir=" + layers(200, b"/a/store/of/layers/that/is/no/link/s")
     assert len(long) > 8000
     with pytest.raises(Malformed, match=r"line 3: these look like overlay options") as caught:
-        mount_line.rewrite(text % long, LINKS, LIMITS, way=way)
+        mount_line.rewrite(text % long, Means(LINKS, LIMITS, way=way))
     assert caught.value.hint
     assert mount_line.expand(text % long, LINKS) == text % long
 
@@ -219,8 +219,9 @@ def test_a_mount_costs_no_more_however_many_the_links() -> None:
         text = b"".join(
             b"mount -t overlay o /t -o lowerdir=/srv/stores/%d/1:/b\n" % at for at in range(mounts)
         )
-        assert mount_line.rewrite(text, links, LIMITS).text == text.replace(b"/srv/stores/", b"/l")
-        return steps(lambda: mount_line.rewrite(text, links, LIMITS))
+        means = Means(Tables(links), LIMITS)
+        assert mount_line.rewrite(text, means).text == text.replace(b"/srv/stores/", b"/l")
+        return steps(lambda: mount_line.rewrite(text, means))
 
     few = links[:100]
     assert work(100, links) - work(50, links) < 1.5 * (work(100, few) - work(50, few))
@@ -262,7 +263,7 @@ def test_a_mount_that_takes_255_bytes_is_told_to_use_mount2(before: bytes, force
 
 def test_255_bytes_a_value_need_no_help() -> None:
     line = b"mount -t overlay o /t -o lowerdir=%b,upperdir=/u"
-    result = mount_line.rewrite(line % layers(14, STORE), LINKS, LIMITS, way=BY_VALUE)
+    result = mount_line.rewrite(line % layers(14, STORE), Means(LINKS, LIMITS, way=BY_VALUE))
     assert result.text == line % layers(14, b"/run/ctrdl")
     plan = result.plans[0]
     assert (plan.before, plan.after, plan.limit, plan.limit_of) == (1063, 251, 255, "fsconfig(2)")
@@ -281,7 +282,7 @@ def test_added_layers_pass_by_fsconfig_however_many_bytes_they_are() -> None:
 def test_when_needed_a_line_that_works_stays() -> None:
     def when_needed(count: int) -> bytes:
         line = b"mount -t overlay o /t -o lowerdir=%b" % layers(count, STORE)
-        return mount_line.rewrite(line, LINKS, LIMITS, "needed", way=BY_VALUE).text
+        return mount_line.rewrite(line, Means(LINKS, LIMITS, "needed", way=BY_VALUE)).text
 
     assert STORE in when_needed(3)
     assert b"/run/ctrdl" in when_needed(4)
@@ -290,7 +291,7 @@ def test_when_needed_a_line_that_works_stays() -> None:
 @pytest.mark.parametrize("way", [MOUNT2, BY_VALUE])
 def test_one_mount_that_cannot_fit_keeps_all_lines_back(way: str) -> None:
     text = b"mount -t overlay o /a -o lowerdir=/x\nmount -t overlay o /b -o lowerdir=%b\n"
-    result = mount_line.rewrite(text % layers(300, STORE), LINKS, LIMITS, way=way)
+    result = mount_line.rewrite(text % layers(300, STORE), Means(LINKS, LIMITS, way=way))
     assert result.text == b""
     assert [plan.fits for plan in result.plans] == [True, False]
     assert result.plans[1].reason is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from ovl_linkd.formats import mount_unit
-from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2
+from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2, Means
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix
@@ -39,7 +39,7 @@ def unit(options: bytes) -> bytes:
 
 
 def rewritten(options: bytes, way: str = MOUNT2) -> bytes:
-    return mount_unit.rewrite(unit(options), LINKS, LIMITS, way=way).text
+    return mount_unit.rewrite(unit(options), Means(LINKS, LIMITS, way=way)).text
 
 
 def layers(count: int, root: bytes) -> bytes:
@@ -78,7 +78,7 @@ def test_expand_undoes_it(options: bytes) -> None:
         if b"upper" not in options
         else rb"lowerdir=/a%%:/srv/100%% a\\\\b\:c\,d/1,upperdir=/srv/100%% a\\\\b:c\,d"
     )
-    assert mount_unit.rewrite(long, LINKS, LIMITS).text == unit(options)
+    assert mount_unit.rewrite(long, Means(LINKS, LIMITS)).text == unit(options)
 
 
 def test_the_last_assignment_counts_and_the_others_stay() -> None:
@@ -87,22 +87,22 @@ def test_the_last_assignment_counts_and_the_others_stay() -> None:
         b"[Mount]\nOptions=lowerdir=@/1\nType=ext4\nOptions=lowerdir=@/2\n"
         b"[Unit]\nOptions=lowerdir=@/3\n[Mount]\nType=overlay\n"
     ).replace(b"@", STORE)
-    result = mount_unit.rewrite(text, LINKS, LIMITS)
+    result = mount_unit.rewrite(text, Means(LINKS, LIMITS))
     assert result.text == text.replace(STORE + b"/2", b"/run/ctrdl/2")
     for undone in (b"Type=ext4\n", b"Options=\n", b"Type=\n"):
-        kept = mount_unit.rewrite(text + undone, LINKS, LIMITS)
+        kept = mount_unit.rewrite(text + undone, Means(LINKS, LIMITS))
         assert kept.text == text + undone
 
 
 def test_a_unit_of_another_file_system_passes_byte_for_byte() -> None:
     for text in (b"", b"\n", unit(b"lowerdir=@/1").replace(b"overlay\nOptions", b"ext4\nOptions")):
-        assert mount_unit.rewrite(text, LINKS, LIMITS) == (text, ())
+        assert mount_unit.rewrite(text, Means(LINKS, LIMITS)) == (text, ())
         assert mount_unit.expand(text, LINKS) == text
 
 
 def test_a_line_that_is_no_utf_8_is_left_out_as_systemd_does() -> None:
     text = b"[Mount]\nType=overlay\nOptions=lowerdir=@/1\nOptions=lowerdir=@/\xff\n"
-    result = mount_unit.rewrite(text.replace(b"@", STORE), LINKS, LIMITS)
+    result = mount_unit.rewrite(text.replace(b"@", STORE), Means(LINKS, LIMITS))
     assert result.text == text.replace(b"@/1", b"/run/ctrdl/1").replace(b"@", STORE)
 
 
@@ -127,7 +127,7 @@ def test_what_no_unit_can_hold_is_not_written(options: bytes) -> None:
 )
 def test_a_malformed_unit_is_reported_with_the_line(text: bytes, says: str) -> None:
     for call in (
-        lambda: mount_unit.rewrite(text, LINKS, LIMITS),
+        lambda: mount_unit.rewrite(text, Means(LINKS, LIMITS)),
         lambda: mount_unit.expand(text, LINKS),
     ):
         with pytest.raises(Malformed, match=says) as caught:
@@ -143,7 +143,7 @@ def test_what_is_too_long_by_value_is_mounted_by_mount_2() -> None:
     )
     long = b"lowerdir=" + layers(128, STORE)
     assert rewritten(long, BY_VALUE) == forced
-    assert mount_unit.rewrite(forced, LINKS, LIMITS, way=BY_VALUE).text == forced
+    assert mount_unit.rewrite(forced, Means(LINKS, LIMITS, way=BY_VALUE)).text == forced
     for way in (MOUNT2, HELPER):
         assert rewritten(long, way) == unit(b"lowerdir=" + layers(128, b"/run/ctrdl"))
     assert rewritten(b"lowerdir=" + layers(14, STORE), BY_VALUE) == unit(
@@ -170,15 +170,15 @@ def test_the_last_environment_counts(before: str, after: str, said: str) -> None
     given = text.encode().replace(b"@", b"") % options
     if said == "undone":
         with pytest.raises(Malformed, match="line 4: an Environment= after the options undoes"):
-            mount_unit.rewrite(given, LINKS, LIMITS, way=BY_VALUE)
+            mount_unit.rewrite(given, Means(LINKS, LIMITS, way=BY_VALUE))
         return
     force = b"Environment=LIBMOUNT_FORCE_MOUNT2=always\n" if said == "forced" else b""
-    made = mount_unit.rewrite(given, LINKS, LIMITS, way=BY_VALUE)
+    made = mount_unit.rewrite(given, Means(LINKS, LIMITS, way=BY_VALUE))
     assert made.text == text.encode().replace(b"@", force) % options
 
 
 def test_what_cannot_fit_is_not_written() -> None:
-    result = mount_unit.rewrite(unit(b"lowerdir=" + layers(300, STORE)), LINKS, LIMITS)
+    result = mount_unit.rewrite(unit(b"lowerdir=" + layers(300, STORE)), Means(LINKS, LIMITS))
     assert result.text == b""
     (plan,) = result.plans
     assert "mount(2) takes 4,095" in str(plan.reason)

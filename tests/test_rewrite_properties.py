@@ -4,7 +4,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ovl_linkd.formats import mount_line
-from ovl_linkd.formats.judging import BY_VALUE, MOUNT2
+from ovl_linkd.formats.judging import BY_VALUE, MOUNT2, Means
 from ovl_linkd.overlay.limits import Limits, of_this_kernel
 from ovl_linkd.overlay.options import LIST, PATH, RAW, SPELLING, Malformed, parse
 from ovl_linkd.overlay.prefixes import (
@@ -212,7 +212,7 @@ def test_a_mount_line_says_the_same_as_its_options(
     text, links = situation
     assume(not names_a_short_path(text, links))
     line = b"mount -t overlay overlay -o " + in_shell(text, quote) + b" /target # kept\n"
-    rewritten = mount_line.rewrite(line, links, LIMITS, way=way)
+    rewritten = mount_line.rewrite(line, Means(links, LIMITS, way=way))
     assert rewritten.plans[0].options == shortened(parse(text), links).format()
     words = words_of(rewritten.text)
     assert words[4:] == [b"-o", rewritten.plans[0].options, b"/target"]

@@ -4,13 +4,13 @@ import os
 from collections.abc import Mapping
 
 from ovl_linkd.errors import UserError
-from ovl_linkd.formats.judging import MOUNT2
+from ovl_linkd.formats.judging import MOUNT2, Means
 from ovl_linkd.formats.spelling import Rewritten
 from ovl_linkd.formats.table import FORMATS
 from ovl_linkd.overlay import limits as _limits
 from ovl_linkd.overlay import shorten as _shorten
 from ovl_linkd.overlay.options import Malformed
-from ovl_linkd.overlay.shorten import Plan, Prefix
+from ovl_linkd.overlay.shorten import Plan, Prefix, Tables
 
 __all__ = ["Malformed", "Plan", "Rewritten", "UserError", "expand", "rewrite", "shorten"]
 
@@ -64,7 +64,8 @@ def rewrite(
 
         way = mount8.way()
     prefixes = _prefixes(links) if links is not None else _prefixes(_configured(healthy=True))
-    return form.module.rewrite(_encoded(text), prefixes, _limits.of_this_kernel(), when, way=way)
+    means = Means(Tables(prefixes), _limits.of_this_kernel(), when, way=way)
+    return form.module.rewrite(_encoded(text), means)
 
 
 def expand(

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 from ovl_linkd.errors import UserError
 from ovl_linkd.formats import mount8
-from ovl_linkd.formats.judging import MOUNT2
+from ovl_linkd.formats.judging import MOUNT2, Means
 from ovl_linkd.formats.spelling import Rewritten
 from ovl_linkd.formats.table import Format
 from ovl_linkd.links.link import Link, observe
 from ovl_linkd.overlay import limits
 from ovl_linkd.overlay.options import Malformed
-from ovl_linkd.overlay.shorten import Plan, Prefix, layers_to_lease
+from ovl_linkd.overlay.shorten import Plan, Prefix, Tables, layers_to_lease
 from ovl_linkd.published import Published
 
 #: exit code for what is malformed
@@ -38,10 +38,11 @@ def rewritten(
     links = list(links)
     try:
         known, most = prefixes(links), limits.of_this_kernel()
-        made = form.module.rewrite(text, known, most, when, way=way)
+        means = Means(Tables(known), most, when, way=way)
+        made = form.module.rewrite(text, means)
         leased, obstacle = _leased(text, form, made, known, farm)
         if leased:
-            made = form.module.rewrite(text, known, most, when, way=way, farm=leased)
+            made = form.module.rewrite(text, means._replace(farm=leased))
     except Malformed as error:
         raise UserError(error.what, error.hint, MALFORMED) from None
     for plan in made.plans:

@@ -12,6 +12,7 @@ import pytest
 
 from ovl_linkd import config
 from ovl_linkd.config import yaml_tree
+from ovl_linkd.formats.judging import Means
 from ovl_linkd.formats.table import FORMATS
 from ovl_linkd.overlay.limits import Limits, of_this_kernel
 from ovl_linkd.overlay.options import Malformed, parse
@@ -87,7 +88,7 @@ def formats(chance: random.Random) -> bytes:
     for each in FORMATS.values():
         try:
             if each.shortened:
-                made = each.module.rewrite(text, LINKS, LIMITS)
+                made = each.module.rewrite(text, Means(LINKS, LIMITS))
                 assert all(len(one.options) <= LIMITS.mount for one in made.plans)
                 list(each.module.mounts(text)) if not each.durable else None
             each.module.expand(text, LINKS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.formats import mount8, mount_unit
-from ovl_linkd.formats.judging import BY_VALUE
+from ovl_linkd.formats.judging import BY_VALUE, Means
 from ovl_linkd.overlay import options
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.shorten import Prefix
@@ -124,14 +124,14 @@ def test_systemd_has_mount_be_given_what_we_read(machine: Machine, store: Path) 
     machine.systemctl("stop", "mnt-unit.mount")
     unit = UNIT % (os.fsencode(TARGET), b"ro,\\\nlowerdir=" + b":".join(layers[:1] * 2))
     with pytest.raises(options.Malformed, match="a blank stands before lowerdir="):
-        mount_unit.rewrite(unit, LINKS, of_this_kernel())
+        mount_unit.rewrite(unit, Means(LINKS, of_this_kernel()))
     write(machine, unit)
     machine.systemctl("daemon-reload")
     machine.run("systemctl", "start", "mnt-unit.mount", code=1)
 
     # What a mount(8) that takes 255 bytes a value is told reaches it.
     long = b"ro,lowerdir=" + b":".join(layers[:1] * 20)
-    made = mount_unit.rewrite(UNIT % (b"/", long), LINKS, of_this_kernel(), way=BY_VALUE)
+    made = mount_unit.rewrite(UNIT % (b"/", long), Means(LINKS, of_this_kernel(), way=BY_VALUE))
     write(machine, made.text)
     machine.run("mv", "/usr/bin/mount", "/usr/bin/mount.real")
     machine.write("/usr/bin/mount", '#!/bin/sh\nenv >/run/env\nexec mount.real "$@"\n')

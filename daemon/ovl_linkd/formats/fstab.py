@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ovl_linkd.formats.judging import MOUNT2, judge, without_force
+from ovl_linkd.formats.judging import Means, judge, without_force
 from ovl_linkd.formats.spelling import (
     Edit,
     Rewritten,
@@ -24,7 +24,6 @@ from ovl_linkd.formats.spelling import (
     respelt,
 )
 from ovl_linkd.overlay import shorten
-from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Plan, Prefix, Tables
 
@@ -45,27 +44,17 @@ class _Line(NamedTuple):
     options: Spelt
 
 
-def rewrite(
-    text: bytes,
-    prefixes: Sequence[Prefix],
-    limits: Limits,
-    when: str = shorten.ALWAYS,
-    *,
-    farm: Sequence[Prefix] = (),
-    way: str = MOUNT2,
-) -> Rewritten:
+def rewrite(text: bytes, means: Means) -> Rewritten:
     """Shorten the overlay lines of the fstab TEXT.
 
-    ``way``: how mount(8) hands options on (judging); nothing in fstab could force it to another. A
-    line that stays longer than MOST_IN_LINE doesn't fit. Raises Malformed, with the line.
+    Nothing in fstab could force mount(8) to another way than its own. A line that stays longer than
+    MOST_IN_LINE doesn't fit. Raises Malformed, with the line.
     """
     plans = []
     edits: list[Edit] = []
-    tables = Tables(prefixes)
     for line in _overlays(text):
         try:
-            judged = judge(line.options.value, tables, limits, when, way, farm)
-            plan = without_force(judged, limits)
+            plan = without_force(judge(line.options.value, means), means.limits)
             mine = _edits(line, plan.options) if plan.fits else []
         except Malformed as error:
             raise in_line(text, line.start, error) from None

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ovl_linkd.formats import json_text
 from ovl_linkd.formats.json_text import ARRAY, OBJECT, STRING, Value
+from ovl_linkd.formats.judging import Means
 from ovl_linkd.formats.spelling import (
     MOST_JSON,
     Edit,
@@ -22,7 +23,6 @@ from ovl_linkd.formats.spelling import (
     respelt,
 )
 from ovl_linkd.overlay import shorten
-from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Plan, Prefix, Tables
 
@@ -73,55 +73,44 @@ def overlays(mounts: Value) -> list[Overlay]:
     return found
 
 
-def rewrite(
-    text: bytes,
-    find: Callable[[Value], Iterable[Overlay]],
-    prefixes: Sequence[Prefix],
-    limits: Limits,
-    when: str,
-    farm: Sequence[Prefix],
-) -> Rewritten:
-    """Shorten the overlays that FIND finds in the JSON TEXT. Raises Malformed."""
-    plans: list[Plan] = []
-    edits: list[Edit] = []
-    tables = Tables(prefixes)
-    for overlay in find(_read(text)):
-        try:
-            plan = shorten.plan(
-                overlay.joined,
-                tables,
-                limits,
-                when,
-                farm=farm,
-                limit=limits.mount - overlay.added,
-                limit_of="mount(2) beside the label" if overlay.added else "mount(2)",
-            )
+class InJson(NamedTuple):
+    """A format: JSON, of any shape, in which ``overlays`` finds the overlay mounts.
+
+    Its methods are what table.Module says. They raise Malformed, with line and column.
+    """
+
+    overlays: Callable[[Value], Iterable[Overlay]]
+
+    def rewrite(self, text: bytes, means: Means) -> Rewritten:
+        """Shorten the overlay mounts in TEXT; whoever reads it is taken to call mount(2)."""
+        plans: list[Plan] = []
+        edits: list[Edit] = []
+        for overlay in self.overlays(_read(text)):
+            limit_of = "mount(2) beside the label" if overlay.added else "mount(2)"
+            try:
+                plan = means.plan(overlay.joined, means.limits.mount - overlay.added, limit_of)
+                if plan.fits:
+                    edits += _edits(overlay, plan.options)
+            except Malformed as error:
+                raise json_text.located(text, overlay.at, error) from None
             plans.append(plan)
-            if plan.fits:
-                edits += _edits(overlay, plan.options)
-        except Malformed as error:
-            raise json_text.located(text, overlay.at, error) from None
-    return outcome(text, edits, plans)
+        return outcome(text, edits, plans)
 
+    def mounts(self, text: bytes) -> Iterator[bytes]:
+        """Yield the options of each overlay mount in TEXT."""
+        for overlay in self.overlays(_read(text)):
+            yield overlay.joined
 
-def options(text: bytes, find: Callable[[Value], Iterable[Overlay]]) -> Iterator[bytes]:
-    """Yield the options of each overlay that FIND finds in the JSON TEXT. Raises Malformed."""
-    for overlay in find(_read(text)):
-        yield overlay.joined
-
-
-def expand(
-    text: bytes, find: Callable[[Value], Iterable[Overlay]], prefixes: Sequence[Prefix]
-) -> bytes:
-    """Return the JSON TEXT with the overlays that FIND finds by the long names."""
-    edits: list[Edit] = []
-    tables = Tables(prefixes)
-    for overlay in find(_read(text)):
-        try:
-            edits += _edits(overlay, shorten.expand(overlay.joined, tables))
-        except Malformed as error:
-            raise json_text.located(text, overlay.at, error) from None
-    return apply(text, edits)
+    def expand(self, text: bytes, prefixes: Sequence[Prefix]) -> bytes:
+        """Return TEXT by the long names."""
+        edits: list[Edit] = []
+        tables = Tables(prefixes)
+        for overlay in self.overlays(_read(text)):
+            try:
+                edits += _edits(overlay, shorten.expand(overlay.joined, tables))
+            except Malformed as error:
+                raise json_text.located(text, overlay.at, error) from None
+        return apply(text, edits)
 
 
 def _read(text: bytes) -> Value:

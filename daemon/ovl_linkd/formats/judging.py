@@ -23,6 +23,34 @@ MOST_ARGUMENT = 131_060
 FORCE = b"LIBMOUNT_FORCE_MOUNT2=always"
 
 
+class Means(NamedTuple):
+    """What options are shortened by, and for whom.
+
+    ``prefixes``, ``limits``, ``when``, ``farm``: as for shorten.plan(); for a text of many mounts,
+    prefixes as Tables. ``way``: how mount(8) hands options on, where it is who reads them.
+    """
+
+    prefixes: Sequence[Prefix] | Tables
+    limits: Limits
+    when: str = shorten.ALWAYS
+    farm: Sequence[Prefix] = ()
+    way: str = MOUNT2
+
+    def plan(
+        self, options: Options | bytes, limit: int | None = None, limit_of: str = "mount(2)"
+    ) -> Plan:
+        """Decide about OPTIONS, as shorten.plan() does. Raises Malformed."""
+        return shorten.plan(
+            options,
+            self.prefixes,
+            self.limits,
+            self.when,
+            farm=self.farm,
+            limit=limit,
+            limit_of=limit_of,
+        )
+
+
 class Judged(NamedTuple):
     """The plan, and whether mount(8) must be forced to mount(2) for it (FORCE)."""
 
@@ -30,35 +58,25 @@ class Judged(NamedTuple):
     forced: bool
 
 
-def judge(
-    options: bytes,
-    tables: Tables,
-    limits: Limits,
-    when: str,
-    way: str,
-    farm: Sequence[Prefix] = (),
-) -> Judged:
-    """Decide how OPTIONS are handed on the WAY of this mount(8). Raises Malformed."""
-    if way == HELPER:
-        most = MOST_ARGUMENT
-        made = shorten.plan(
-            options, tables, limits, when, farm=farm, limit=most, limit_of="mount.overlay"
-        )
-        return Judged(made, False)
-    if way == MOUNT2:
-        return Judged(shorten.plan(options, tables, limits, when, farm=farm), False)
+def judge(options: bytes, means: Means) -> Judged:
+    """Decide how OPTIONS are handed on the way of this mount(8). Raises Malformed."""
+    if means.way == HELPER:
+        return Judged(means.plan(options, MOST_ARGUMENT, HELPER), False)
+    if means.way == MOUNT2:
+        return Judged(means.plan(options), False)
+    most = means.limits.fsconfig
     widest = _widest(parse(options))
-    needed = when == shorten.ALWAYS or widest > limits.fsconfig
+    needed = means.when == shorten.ALWAYS or widest > most
+    always = means._replace(when=shorten.ALWAYS)
+    by_links = always._replace(prefixes=means.prefixes if needed else (), farm=())
     # mountinfo still ends what any number of short values may add up to.
-    whole = shorten.plan(
-        options, tables if needed else (), limits, limit=MAX_TEXT, limit_of=BY_VALUE
-    )
+    whole = by_links.plan(options, MAX_TEXT, BY_VALUE)
     if not whole.fits:
         return Judged(whole, False)
     after = _widest(parse(whole.options))
-    if after <= limits.fsconfig:
-        return Judged(whole._replace(before=widest, after=after, limit=limits.fsconfig), False)
-    by_mount2 = shorten.plan(options, tables, limits, farm=farm)
+    if after <= most:
+        return Judged(whole._replace(before=widest, after=after, limit=most), False)
+    by_mount2 = always.plan(options)
     return Judged(by_mount2, by_mount2.fits)
 
 

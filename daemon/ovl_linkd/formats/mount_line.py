@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ovl_linkd.formats import mount_arguments, shell
-from ovl_linkd.formats.judging import BY_VALUE, FORCE, HELPER, MOUNT2, judge
+from ovl_linkd.formats.judging import BY_VALUE, FORCE, HELPER, MOUNT2, Means, judge
 from ovl_linkd.formats.mount_arguments import Call
 from ovl_linkd.formats.shell import Word
 from ovl_linkd.formats.spelling import (
@@ -23,7 +23,6 @@ from ovl_linkd.formats.spelling import (
     refuse_unreadable,
 )
 from ovl_linkd.overlay import shorten
-from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Plan, Prefix, Tables
 
@@ -37,30 +36,20 @@ _LAYERS = (b"lowerdir=", b"lowerdir+=", b"datadir+=")
 _PROGRAMS = (b"sudo", b"doas", b"env", b"exec", b"command", b"nice", b"ionice")
 
 
-def rewrite(
-    text: bytes,
-    prefixes: Sequence[Prefix],
-    limits: Limits,
-    when: str = shorten.ALWAYS,
-    *,
-    farm: Sequence[Prefix] = (),
-    way: str = MOUNT2,
-) -> Rewritten:
+def rewrite(text: bytes, means: Means) -> Rewritten:
     """Shorten the overlay mounts in TEXT.
 
-    ``way``: how mount(8) hands options on (judging). Where it does so by value, ``limits.fsconfig``
-    counts; what is too long for that but fits mount(2) gets LIBMOUNT_FORCE_MOUNT2=always in front.
+    Where mount(8) hands options on by value, ``limits.fsconfig`` counts; what is too long for that
+    but fits mount(2) gets LIBMOUNT_FORCE_MOUNT2=always in front.
     Raises Malformed, with the line, for options that are malformed or that only a shell could
     know, and for what looks like options over ``limits.mount`` but stands in no mount that could
     be judged.
     """
     plans: list[Plan] = []
     edits: list[Edit] = []
-    tables = Tables(prefixes)
-    for call in _overlay_mounts(text, limits.mount):
-        options = _options(call)
+    for call in _overlay_mounts(text, means.limits.mount):
         try:
-            plan, force = judge(options, tables, limits, when, _way(call, way), farm)
+            plan, force = judge(_options(call), means._replace(way=_way(call, means.way)))
             if plan.fits:
                 edits += _edits(text, call, plan.options)
         except Malformed as error:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ovl_linkd.formats.judging import FORCE, MOUNT2, judge
+from ovl_linkd.formats.judging import FORCE, MOUNT2, Means, judge
 from ovl_linkd.formats.spelling import (
     Edit,
     Rewritten,
@@ -23,9 +23,8 @@ from ovl_linkd.formats.spelling import (
     respelt,
 )
 from ovl_linkd.overlay import shorten
-from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import SPELLING, Malformed, parse
-from ovl_linkd.overlay.shorten import Prefix, Tables
+from ovl_linkd.overlay.shorten import Prefix
 
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\n\r"
@@ -43,29 +42,19 @@ class _Assignment(NamedTuple):
     start: int
 
 
-def rewrite(
-    text: bytes,
-    prefixes: Sequence[Prefix],
-    limits: Limits,
-    when: str = shorten.ALWAYS,
-    *,
-    farm: Sequence[Prefix] = (),
-    way: str = MOUNT2,
-) -> Rewritten:
+def rewrite(text: bytes, means: Means) -> Rewritten:
     """Shorten the options of the .mount unit TEXT; there is one plan, or none.
 
-    ``way``: how mount(8) hands options on (judging). What is too long by value but fits mount(2)
-    gets an Environment= that has mount(8) use that. Raises Malformed, with the line.
+    What is too long by value but fits mount(2) gets an Environment= that has mount(8) use that.
+    Raises Malformed, with the line.
     """
     found = _options(text)
     if found is None:
         return Rewritten(text, ())
     try:
         options = _as_mounted(found.value)
-        forced = _forced(text)
-        plan, force = judge(
-            options.value, Tables(prefixes), limits, when, MOUNT2 if forced else way, farm
-        )
+        way = MOUNT2 if _forced(text) else means.way
+        plan, force = judge(options.value, means._replace(way=way))
         edits = _edits(options, plan.options) if plan.fits else []
         if force:
             edits.append((found.start, found.start, b"Environment=" + FORCE + b"\n"))

@@ -2,28 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 
-from ovl_linkd.formats.judging import MOUNT2
+from ovl_linkd.formats.judging import Means
 from ovl_linkd.formats.spelling import Rewritten
 from ovl_linkd.overlay import shorten
-from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.shorten import Prefix
 
 
-def rewrite(
-    text: bytes,
-    prefixes: Sequence[Prefix],
-    limits: Limits,
-    when: str = shorten.ALWAYS,
-    *,
-    farm: Sequence[Prefix] = (),
-    way: str = MOUNT2,
-) -> Rewritten:
+def rewrite(text: bytes, means: Means) -> Rewritten:
     """Decide about the options TEXT; there is one plan. Raises Malformed.
 
-    Nothing is known of who will mount, so that mount(2) counts, whatever the WAY of mount(8) is.
+    Nothing is known of who will mount, so that mount(2) counts.
     """
-    del way
-    plan = shorten.plan(text.removesuffix(b"\n"), prefixes, limits, when, farm=farm)
+    plan = means.plan(text.removesuffix(b"\n"))
     return Rewritten(plan.options + _end(text) if plan.fits else b"", (plan,))
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
+from ovl_linkd.formats.judging import Means
 from ovl_linkd.formats.spelling import MOST_JSON, MOST_MOUNTINFO, Rewritten
-from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import MAX_TEXT
 from ovl_linkd.overlay.shorten import Prefix
 
@@ -13,16 +13,7 @@ from ovl_linkd.overlay.shorten import Prefix
 class Module(Protocol):
     """What the module of a format offers."""
 
-    def rewrite(
-        self,
-        text: bytes,
-        prefixes: Sequence[Prefix],
-        limits: Limits,
-        when: str = ...,
-        *,
-        farm: Sequence[Prefix] = ...,
-        way: str = ...,
-    ) -> Rewritten:
+    def rewrite(self, text: bytes, means: Means) -> Rewritten:
         """Shorten the overlay mounts in TEXT. Raises Malformed."""
 
     def mounts(self, text: bytes) -> Iterator[bytes]:
