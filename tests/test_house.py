@@ -152,6 +152,14 @@ def test_mypy_finds_nothing(tmp_path: Path) -> None:
     run(sys.executable, "-m", "mypy", "--no-error-summary", f"--cache-dir={cache}")
 
 
+@pytest.mark.needs("shellcheck")
+def test_shellcheck_finds_nothing() -> None:
+    """In the scripts, each with those that it reads in; the Makefile has but short commands."""
+    shells = re.compile(rb"#!/bin/(ba)?sh\n")
+    scripts = [path for path in FILES if path.is_file() and shells.match(path.read_bytes())]
+    run("shellcheck", "--external-sources", "--check-sourced", *scripts)
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_is_about_one_thing(module: Path) -> None:
     lines = len(module.read_text().splitlines())

@@ -14,6 +14,7 @@ from ovl_linkd.config import load
 from tests.userland import Userland
 
 SYSTEMD = Path(__file__).parents[1] / "systemd"
+UNINSTALL = SYSTEMD.parent / "daemon/install/uninstall.sh"
 SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))
 MOST_EXPOSURE = "10"  # tenths
 
@@ -96,7 +97,7 @@ def test_what_is_made_only_to_be_read_only_is_taken_away_with_the_rest() -> None
     places = made[1].split()
     read_only = " ".join(re.findall(r"^ReadOnlyPaths=(.*)$", text, re.MULTILINE)).split()
     assert {f"-{place}" for place in places} <= set(read_only)
-    for script in (SYSTEMD / "debian/postrm", SYSTEMD.parent / "Makefile"):
+    for script in (SYSTEMD / "debian/postrm", UNINSTALL):
         names = re.search(r"for name in (.*\bsysctl\.d\b.*); do", script.read_text())
         assert names
         assert [f"/run/{name}" for name in names[1].split()] == places
