@@ -18,6 +18,7 @@ pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
 PACKAGE = "/srv/ovl-linkd.deb"
 DROP_IN = "/etc/ovl-linkd/config.yaml.d/50-more.yaml"
+MORE = "links: {more: {path: /run/more, target: /srv}}\n"
 LINES = "/etc/tmpfiles.d/ovl-linkd.conf"
 # What apt, dpkg and the journal write down whatever is installed.
 LOGS = ("/var/lib/dpkg/", "/var/log/", "/var/cache/", "/var/lib/apt/")
@@ -73,7 +74,7 @@ def test_it_is_installed_used_and_purged_without_a_trace(machine: Machine) -> No
     assert "ctrdl  ok" in machine.run("ovl-linkd", "status").stdout
     machine.path(LINK).unlink()
     until(lambda: machine.link() == TARGET)
-    machine.write(DROP_IN, "links: {more: {path: /run/more, target: /srv}}\n")
+    machine.write(DROP_IN, MORE)
     machine.systemctl("reload", "ovl-linkd")
     assert machine.link("/run/more") == "/srv"
     assert machine.path(LINES).exists()
@@ -131,7 +132,11 @@ def test_it_survives_the_upgrade_to_the_next_debian(
     """
     (before := scratch / "before").mkdir()
     old = Userland(debian12, before)
+    old.path(DROP_IN).parent.mkdir(parents=True)
+    old.path(DROP_IN).write_text(MORE)
     old.run("apt-get", "-qq", "install", shutil.copy(package, scratch / "ovl-linkd.deb"))
+    lines = old.path(LINES).read_text()
+    assert "L /run/more - - - - /srv\n" in lines, "no service runs here that would write them"
     listed = old.run("dpkg", "-L", "ovl-linkd").stdout.splitlines()
     compiled = old.run("find", "/usr/lib/ovl-linkd", "-name", "*.cpython-311.pyc").stdout
     assert compiled, "what the old Python left lies there, too"
