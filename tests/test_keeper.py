@@ -288,6 +288,22 @@ def test_a_missing_link_is_made_at_once_even_in_a_fight(world: World) -> None:
     assert world.right()
 
 
+def test_a_pause_that_nobody_waited_for_makes_the_next_one_no_longer(world: World) -> None:
+    """A rival that also removes the link, which is made again at once, ended one pause after the
+    other: they were thirty seconds long within a moment, and the wrong link stayed for as long.
+    """
+    _replaced_eleven_times(world)
+    for number in range(10):
+        (status,) = world.keeper.statuses()
+        assert status.next_try == world.now + 0.25
+        world.path.unlink()
+        world.look(after=0.01)
+        assert world.right()
+        world.replace(f"/again{number}")
+        world.look()
+        assert not world.right()
+
+
 @pytest.mark.parametrize("what", ["right", "file", "no parent"])
 def test_a_pause_that_is_over_is_over_whatever_is_there_then(world: World, what: str) -> None:
     """A time in the past that is never taken away makes a timer that does nothing but fire."""
@@ -422,6 +438,25 @@ def test_in_a_directory_that_somebody_made_append_only(world: World) -> None:
         set_append_only(str(world.parent), wanted=False)
     world.look()
     assert world.right()
+
+
+def test_no_symlink_of_theirs_is_followed_where_an_unsafe_parent_is_allowed(world: World) -> None:
+    """Who owns an ancestor could have the link made in any directory of root's."""
+    world.keeper.want([world.link._replace(allow_unsafe_parent=True)])
+    world.look()
+    victim = world.top / "victim"
+    victim.mkdir()
+    away = world.parent.rename(world.top / "away")
+    world.parent.symlink_to(victim)
+    os.chown(world.parent, NOBODY, NOBODY, follow_symlinks=False)
+    status = world.seen()
+    assert (status.state, os.listdir(victim)) == ("failing", [])
+    assert f"not followed: {world.parent}" in str(status.reason)
+    assert status.next_try
+
+    world.parent.unlink()
+    away.rename(world.parent)
+    assert world.seen().state == "ok"
 
 
 def test_a_link_that_is_right_is_ok_wherever_it_is(world: World) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ovl_linkd.links.walk import MAX_SYMLINKS, unsafe_ancestor, walk
+from ovl_linkd.links.walk import MAX_SYMLINKS, open_parent, unsafe_ancestor, walk
 
 
 def _steps(path: Path | str, through: bool = False) -> list[str]:
@@ -168,3 +168,71 @@ def test_a_way_through_a_safe_symlink_into_an_unsafe_directory_is_unsafe(scratch
     os.chown(scratch / "theirs", 1, 1)
     (scratch / "way").symlink_to("theirs")
     assert "belongs to user 1" in str(unsafe_ancestor(f"{scratch}/way/link"))
+
+
+# --- the directory itself --------------------------------------------------------------------
+
+
+def _opened(path: Path | str) -> str:
+    """Where the directory lies that was opened for PATH."""
+    directory = open_parent(str(path))
+    try:
+        return os.readlink(f"/proc/self/fd/{directory}")
+    finally:
+        os.close(directory)
+
+
+@pytest.fixture
+def theirs(scratch: Path) -> Path:
+    """A directory of somebody else's, beside a safe one."""
+    (scratch / "safe/deep").mkdir(parents=True)
+    (scratch / "theirs/deep/deeper").mkdir(parents=True)
+    os.chown(scratch / "theirs", 1, 1)
+    return scratch / "theirs"
+
+
+@needs_root
+def test_the_way_of_root_is_followed_to_their_directory_and_below(theirs: Path) -> None:
+    way = theirs.parent / "way"
+    way.symlink_to("safe/../theirs")
+    assert _opened(way / "link") == str(theirs)
+    assert _opened(way / "deep/deeper/link") == f"{theirs}/deep/deeper"
+    assert _opened(theirs.parent / "safe/deep/link") == f"{theirs.parent}/safe/deep"
+    assert _opened("/link") == "/"
+
+
+@needs_root
+@pytest.mark.parametrize("owner", [0, 1])
+@pytest.mark.parametrize("where", ["way", "deep/way", "deep/deeper/way"])
+def test_no_symlink_is_followed_where_others_may_have_put_it(
+    theirs: Path, where: str, owner: int
+) -> None:
+    """Root's neither: whoever owns the directory may have got it from elsewhere."""
+    (theirs / where).symlink_to(theirs.parent / "safe")
+    os.chown(theirs / where, owner, owner, follow_symlinks=False)
+    for path in (f"{theirs}/{where}/link", f"{theirs}/{where}/deep/link"):
+        with pytest.raises(OSError, match="not followed") as caught:
+            open_parent(path)
+        assert caught.value.errno == errno.ELOOP
+
+
+@needs_root
+def test_a_symlink_that_somebody_left_is_not_followed(theirs: Path) -> None:
+    way = theirs.parent / "way"
+    way.symlink_to("safe")
+    os.chown(way, 1, 1, follow_symlinks=False)
+    with pytest.raises(OSError, match=f"not followed: '{way}'"):
+        open_parent(f"{way}/link")
+
+
+@needs_root
+def test_a_way_that_ends_says_how(theirs: Path) -> None:
+    (theirs / "file").touch()
+    for path, error in (("no", FileNotFoundError), ("file", NotADirectoryError)):
+        for below in ("link", "way/link"):
+            with pytest.raises(error):
+                open_parent(f"{theirs}/{path}/{below}")
+    descriptors = os.listdir("/proc/self/fd")
+    with pytest.raises(FileNotFoundError):
+        open_parent(f"{theirs}/deep/no/link")
+    assert os.listdir("/proc/self/fd") == descriptors, "one was left open"

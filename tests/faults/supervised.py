@@ -202,8 +202,7 @@ class Supervised:
         self, number: int, pid: int, _flags: int, call: int, _arch: int, _at: int, *arguments: int
     ) -> None:
         name = self._name(call)
-        which = _PATHS.get(name)
-        path = "" if which is None else _text(pid, arguments[which])
+        path = _path(pid, name, arguments)
         try:
             policy = self.policy or go_on
             verdict = policy(Call(name, path, arguments, pid != self.pid))
@@ -254,6 +253,19 @@ class Supervised:
                 raise TimeoutError
         finally:
             os.close(end)
+
+
+def _path(pid: int, name: str, arguments: tuple[int, ...]) -> str:
+    """What PID's call of NAME names, absolute also if it goes by the descriptor of a directory."""
+    which = _PATHS.get(name)
+    if which is None:
+        return ""
+    path = _text(pid, arguments[which])
+    if path.startswith("/") or not name.endswith(("at", "at2")):
+        return path
+    with contextlib.suppress(OSError):  # AT_FDCWD, or none
+        return f"{os.readlink(f'/proc/{pid}/fd/{arguments[which - 1]}')}/{path}"
+    return path
 
 
 def _text(pid: int, address: int) -> str:

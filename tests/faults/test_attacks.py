@@ -34,29 +34,33 @@ from tests.soak import SOAK
 
 pytestmark = pytest.mark.needs("root")
 
-Trick = Callable[["Place", str], None]
+#: what is done before a call that names a path; and what before the next one, if anything
+Trick = Callable[["Place", str], Callable[[], object] | None]
 
 
 class Place:
-    """A directory of the attacker's in which a link is kept; another of root's that he is after.
+    """A directory of the attacker's in which a link is kept; two of root's that he is after.
 
-    There everything has the names that the daemon uses in his.
+    In one everything has the names that the daemon uses in his; in the other one a link could be
+    made, and a file has its temporary name.
     """
 
     def __init__(self, top: Path) -> None:
         self.theirs, self.victim, self.target = top / "theirs", top / "victim", top / "t"
-        for directory in (self.theirs, self.victim, self.target):
+        self.free = top / "free"
+        for directory in (self.theirs, self.victim, self.free, self.target):
             directory.mkdir()
+        (self.free / ".link.ovl-linkd").write_text("root's")
         (self.theirs / "p").mkdir()
         for name in ("link", ".link.ovl-linkd", "published.json", "control.sock", "m.prom"):
             for victim in (name, f"{name}.new", f"{name}.lock"):
                 (self.victim / victim).write_text("root's")
                 (self.victim / victim).chmod(0o600)
-        self.before = look(self.victim)
+        self.before = look(self.victim, self.free)
 
     def unharmed(self) -> None:
         """No file of root's was written, removed, or given another mode; none is new there."""
-        assert look(self.victim) == self.before
+        assert look(self.victim, self.free) == self.before
 
 
 def plant_symlink(place: Place, path: str) -> None:
@@ -83,6 +87,19 @@ def exchange(place: Place, path: str) -> None:
         renameat2(lure, path, RENAME_EXCHANGE)
 
 
+def lead_elsewhere(place: Place, _: str) -> Callable[[], object]:
+    """A symlink to root's takes the place of the directory; before the next call it is back."""
+    parent = place.theirs / "p"
+    away = parent.rename(place.theirs / f"p{time.monotonic_ns()}")
+    parent.symlink_to(place.free)
+
+    def undo() -> None:
+        parent.unlink()
+        away.rename(parent)
+
+    return undo
+
+
 class Attack:
     """The policy that plays TRICK before call number ``at`` of those that name a path below."""
 
@@ -91,14 +108,18 @@ class Attack:
         self._trick = trick
         self._place = place
         self._below = f"{below}/"
+        self._next: Callable[[], object] | None = None
         self.call: Call | None = None
 
     def __call__(self, call: Call) -> None:
-        if self.call or call.forked or not call.path.startswith(self._below):
+        if call.forked or not call.path.startswith(self._below):
             return
+        if self._next:
+            self._next()
+            self._next = None
         if self._left == 0:
             self.call = call
-            self._trick(self._place, call.path)
+            self._next = self._trick(self._place, call.path)
         self._left -= 1
 
 
@@ -146,11 +167,11 @@ def settle(daemon: Forked) -> None:
     assert not daemon.dead
 
 
-@pytest.mark.parametrize("trick", [plant_symlink, plant_hard_link, exchange])
-def test_no_file_is_destroyed_in_a_directory_that_is_declared_unsafe(
+@pytest.mark.parametrize("trick", [plant_symlink, plant_hard_link, exchange, lead_elsewhere])
+def test_nothing_is_reached_by_way_of_a_directory_that_is_declared_unsafe(
     scratch: Path, trick: Trick
 ) -> None:
-    """More isn't promised there: who owns an ancestor may lead the daemon to another directory."""
+    """Whoever owns an ancestor of the link, too, gets what he could do himself, and no more."""
     for attack, place in attacks(trick, scratch, "theirs"):
         parent = place.theirs / "p"
         with running(scratch, place, parent) as daemon:
@@ -182,7 +203,7 @@ def test_nothing_is_reached_by_way_of_the_daemon_s_own_files(scratch: Path, tric
 # --- a race in earnest -----------------------------------------------------------------------
 
 
-def race(theirs: str, victim: str, seconds: float) -> int:
+def race(theirs: str, victim: str, free: str, seconds: float) -> int:
     """What a process of NOBODY's does, as fast as it can; how often it did."""
     rounds, end = 0, time.monotonic() + seconds
     parent = f"{theirs}/p"
@@ -193,6 +214,10 @@ def race(theirs: str, victim: str, seconds: float) -> int:
                 os.unlink(f"{parent}/{name}")
             with suppress(OSError):
                 os.symlink(f"{victim}/{name}", f"{parent}/{name}")
+        os.rename(parent, f"{parent}2")
+        os.symlink(free, parent)
+        os.unlink(parent)
+        os.rename(f"{parent}2", parent)
         for name in ("published.json", "published.json.new", "control.sock", "control.sock.new"):
             with suppress(OSError):
                 os.unlink(RUN / name)
@@ -211,7 +236,7 @@ def test_a_race_is_never_won(scratch: Path) -> None:
         os.chown(place.theirs, NOBODY, NOBODY)
         os.chown(place.theirs / "p", NOBODY, NOBODY)
         RUN.chmod(0o777)
-        words = str(place.theirs), str(place.victim), 60.0 if SOAK else 1.5
+        words = str(place.theirs), str(place.victim), str(place.free), 60.0 if SOAK else 1.5
         assert as_user(NOBODY, lambda: race(*words)) > 100
         place.unharmed()
 

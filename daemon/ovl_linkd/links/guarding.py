@@ -8,9 +8,10 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from ovl_linkd.links.exchange import spare_path
 from ovl_linkd.links.flags import is_append_only, set_append_only
 from ovl_linkd.links.keeper import Keeper
-from ovl_linkd.links.link import Link, is_right, spare_path
+from ovl_linkd.links.link import Link, is_right
 from ovl_linkd.links.plot import Plot, Trouble
 
 _ATTEMPTS = 4  # to have links right that are replaced just before the flag is set

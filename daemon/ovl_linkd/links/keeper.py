@@ -8,18 +8,18 @@ import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from ovl_linkd.links.exchange import exchange, sweep
 from ovl_linkd.links.flags import is_append_only
 from ovl_linkd.links.link import (
     Link,
     Observation,
+    cause,
     create,
     create_parent,
-    exchange,
     in_run,
     is_right,
     observe,
     remedy_for,
-    sweep,
 )
 from ovl_linkd.links.pauses import Retry, Rivalry
 from ovl_linkd.links.walk import unsafe_ancestor
@@ -335,5 +335,4 @@ def _unguard(link: Link, parent: str) -> str:
 
 def _failing(link: Link, error: OSError) -> Observation:
     seen = observe(link)
-    reason = f"{error.strerror}: {error.filename2 or error.filename or link.path}"
-    return seen._replace(state="failing", reason=reason, remedy=remedy_for(error, link))
+    return seen._replace(state="failing", reason=cause(error, link), remedy=remedy_for(error, link))

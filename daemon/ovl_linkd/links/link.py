@@ -1,20 +1,17 @@
-"""One kept symlink: what is at its path, and how it is put right.
+"""One kept symlink: what is at its path, and how it is made where nothing is.
 
-The only module that makes a symlink. Nothing here decides *when*: that is the keeper's.
+How one takes the place of another is exchange.py's. Nothing here decides *when*: that is the
+keeper's.
 """
 
 import errno
 import os
 import stat
-from binascii import crc32
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from ovl_linkd.links.walk import unsafe_ancestor, walk
-
-_RENAME_NOREPLACE = 1  # include/uapi/linux/fs.h
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100  # include/uapi/linux/fcntl.h
-_NAME_MAX = 255  # include/uapi/linux/limits.h
+from ovl_linkd.links.walk import open_parent, unsafe_ancestor, walk
 
 
 class Link(NamedTuple):
@@ -44,13 +41,6 @@ class Observation(NamedTuple):
     target_exists: bool | None
     reason: str | None = None
     remedy: str | None = None
-
-
-class Displaced(OSError):
-    """Something that isn't ours lies under a link's temporary name, ``filename``.
-
-    It may have been put at the link's path during a replacement. Nothing was removed.
-    """
 
 
 def observe(link: Link) -> Observation:
@@ -96,10 +86,11 @@ def _observe_no_symlink(link: Link, error: OSError, target_exists: bool | None) 
     """What stands where readlink(2) failed with ERROR."""
     if error.errno == errno.EINVAL:
         remedy = f"move {link.path} away; the link is made as soon as the path is free"
-        return Observation("blocked", None, target_exists, _obstacle(link.path), remedy)
+        return Observation("blocked", None, target_exists, obstacle(link.path), remedy)
     if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-        reason = f"{error.strerror}: {link.path}"
-        return Observation("failing", None, target_exists, reason, remedy_for(error, link))
+        return Observation(
+            "failing", None, target_exists, cause(error, link), remedy_for(error, link)
+        )
     parent = os.path.dirname(link.path)
     if os.path.isdir(parent):
         remedy = f"ovl-linkd repair {link.name} --offline, or start the daemon"
@@ -111,7 +102,8 @@ def _observe_no_symlink(link: Link, error: OSError, target_exists: bool | None) 
     return Observation("waiting", None, target_exists, reason, remedy)
 
 
-def _obstacle(path: str) -> str:
+def obstacle(path: str) -> str:
+    """What is at PATH and is no symlink, as a sentence."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:
@@ -123,9 +115,31 @@ def _obstacle(path: str) -> str:
 def create(link: Link) -> None:
     """Make LINK where nothing is. Raises FileExistsError where something is, and other OSErrors.
 
-    One system call: symlink(2) never follows or replaces what is at the path.
+    symlink(2) never follows or replaces what is at the path. It is all that is needed where only
+    root can change the way there.
     """
-    os.symlink(link.target, link.path)
+    if not link.allow_unsafe_parent:
+        os.symlink(link.target, link.path)
+        return
+    with held_parent(link) as directory:
+        os.symlink(link.target, os.path.basename(link.path), dir_fd=directory)
+
+
+@contextmanager
+def held_parent(link: Link) -> Iterator[int]:
+    """The directory that LINK lies in, open (O_PATH) within the context, whoever may write on the
+    way there.
+
+    Keep that short: its file system can't be unmounted meanwhile. Raises OSError.
+    """
+    if link.allow_unsafe_parent:
+        directory = open_parent(link.path)
+    else:  # nobody but root could have changed the way since that was found out
+        directory = os.open(os.path.dirname(link.path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
 
 
 def create_parent(link: Link) -> str | None:
@@ -148,110 +162,11 @@ def create_parent(link: Link) -> str | None:
     return None
 
 
-def exchange(link: Link) -> str:
-    """Put LINK in the place of the symlink at its path, atomically; return the old one's text.
-
-    What is at the path is looked at only *after* it was exchanged for the new symlink, so that a
-    file which somebody put there a moment ago survives: it is exchanged back and FileExistsError
-    is raised. Where files keep coming, the last one keeps a temporary name and Displaced says so.
-    Raises FileNotFoundError if the path became free, and OSError EINVAL or ENOSYS on a file system
-    without RENAME_EXCHANGE (rename(2)).
-    """
-    spare = _make_spare(link)
-    try:
-        _renameat2(spare, link.path, _RENAME_EXCHANGE)
-    except OSError:
-        os.unlink(spare)
-        raise
-    try:
-        old = _text(spare)
-    except FileNotFoundError:
-        return ""  # the link is in place; what came out was removed before it could be read
-    if old is None:
-        _hand_back(link, spare)
-        raise FileExistsError(errno.EEXIST, _obstacle(link.path), link.path)
-    os.unlink(spare)
-    return old
-
-
-def _hand_back(link: Link, spare: str) -> None:
-    """Exchange what came out at SPARE and is no symlink back to where it was."""
-    try:
-        _renameat2(spare, link.path, _RENAME_EXCHANGE)
-    except FileNotFoundError:
-        _renameat2(spare, link.path, _RENAME_NOREPLACE)  # our own symlink was removed meanwhile
-        return
-    if _text(spare) is not None:
-        os.unlink(spare)
-        return
-    # A second file was put over our symlink in between. It is the newer one: it gets the path.
-    _renameat2(spare, link.path, _RENAME_EXCHANGE)
-    raise Displaced(errno.EBUSY, f"files keep being put at {link.path}; an older one is now", spare)
-
-
-def sweep(link: Link) -> None:
-    """Clear away what a process that was killed in the middle of exchange() left behind.
-
-    Our own symlink under the temporary name is removed; anything else came from the link's path
-    and is put back there. Where others may write the directory, what belongs to one of them is
-    left alone: it may be an attempt to have the link replaced by a directory of his. Raises
-    OSError.
-    """
-    spare = spare_path(link)
-    try:
-        status = os.lstat(spare)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if status.st_uid not in (0, os.geteuid()) and unsafe_ancestor(link.path):
-        return
-    if stat.S_ISLNK(status.st_mode):
-        os.unlink(spare)
-    elif is_right(link):
-        _hand_back(link, spare)
-    elif not os.path.lexists(link.path):
-        _renameat2(spare, link.path, _RENAME_NOREPLACE)
-
-
-def _make_spare(link: Link) -> str:
-    """Make the symlink under a temporary name beside the path; return that name."""
-    spare = spare_path(link)
-    try:
-        os.symlink(link.target, spare)
-    except FileExistsError:
-        sweep(link)
-        try:
-            os.symlink(link.target, spare)
-        except FileExistsError:
-            raise Displaced(errno.EBUSY, "the temporary name is taken", spare) from None
-    return spare
-
-
-def spare_path(link: Link) -> str:
-    """LINK's temporary name: a fixed one, so that one run finds what another left."""
-    directory, name = os.path.split(link.path)
-    raw = os.fsencode(name)
-    if len(raw) > _NAME_MAX - len(b"..ovl-linkd"):
-        name = f"{crc32(raw):08x}"
-    return f"{directory}/.{name}.ovl-linkd"
-
-
-def _text(path: str) -> str | None:
-    """What the symlink at PATH says; None if anything else is there."""
-    try:
-        return os.readlink(path)
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            return None
-        raise
-
-
-def _renameat2(old: str, new: str, flags: int) -> None:
-    import ctypes  # commands that only look don't pay for it
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), flags) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), new)
+def cause(error: OSError, link: Link) -> str:
+    """What ERROR, met while LINK was put right, says of which path."""
+    # A name alone is one in the link's directory, held_parent().
+    name = error.filename2 or error.filename or link.path
+    return f"{error.strerror}: {os.path.join(os.path.dirname(link.path), name)}"
 
 
 def remedy_for(error: OSError, link: Link) -> str:

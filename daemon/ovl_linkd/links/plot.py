@@ -9,17 +9,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ovl_linkd.links import ids
+from ovl_linkd.links.exchange import exchange, sweep
 from ovl_linkd.links.flags import is_append_only
 from ovl_linkd.links.ledger import Lease
 from ovl_linkd.links.link import (
     Link,
+    cause,
     create,
     create_parent,
-    exchange,
     is_right,
     observe,
     remedy_for,
-    sweep,
 )
 from ovl_linkd.links.pauses import Rivalry
 from ovl_linkd.links.walk import unsafe_ancestor
@@ -204,9 +204,8 @@ class Plot:
 
     def failing(self, error: OSError) -> Trouble:
         """What ERROR, met in the directory, means to a person."""
-        what = error.filename2 or error.filename or self.path
         link = Link(_ANY, f"{self.path}/{_ANY}", "/")
-        return Trouble("failing", f"{error.strerror}: {what}", remedy_for(error, link))
+        return Trouble("failing", cause(error, link), remedy_for(error, link))
 
     def _settle(self, name: str, now: float) -> None:
         """The entry NAME is right now."""

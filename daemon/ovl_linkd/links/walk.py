@@ -13,19 +13,25 @@ from typing import NamedTuple
 
 MAX_SYMLINKS = 40  # include/linux/namei.h MAXSYMLINKS
 _DECIDING = stat.S_IFMT(0o177777) | stat.S_IWGRP | stat.S_IWOTH  # bits of a mode
+_HOLD = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Step(NamedTuple):
     """One lookup on the way: ``name`` will be looked for in ``directory``.
 
-    ``directory`` is a physical path (no symlink in it), ``status`` its lstat; ``last`` is true for
-    the final component.
+    ``directory`` is a physical path (no symlink in it), ``status`` its lstat; ``rest`` are the
+    names that will be looked for after this one, the next of them last.
     """
 
     directory: str
     status: os.stat_result
     name: str
-    last: bool
+    rest: tuple[str, ...]
+
+    @property
+    def last(self) -> bool:
+        """Whether it is the lookup of the final component."""
+        return not self.rest
 
 
 def walk(
@@ -48,9 +54,8 @@ def walk(
             directory = os.path.dirname(directory)
             status = lstat(directory)
             continue
-        last = not pending
-        yield Step(directory, status, name, last)
-        if last and not through:
+        yield Step(directory, status, name, tuple(pending))
+        if not pending and not through:
             return
         child = directory + name if directory == "/" else f"{directory}/{name}"
         child_status = lstat(child)
@@ -108,6 +113,37 @@ def unsafe_ancestor(path: str) -> str | None:
     except OSError:
         pass
     return None
+
+
+def open_parent(path: str) -> int:
+    """Open the directory that the absolute PATH lies in (O_PATH), where nobody but root and this
+    process' user can have led it.
+
+    A symlink is followed only where none but they can have put it: never from the first directory
+    on that others own or may write. Raises the OSError that ends the way, ELOOP at such a symlink.
+    """
+    try:
+        for step in walk(path, lstat=_look):
+            if step.last or unsafe(step.directory, step.status):
+                break  # only root could have changed the way up to here since it was looked at
+    except _ForeignSymlink as error:
+        raise _not_followed(error.path) from None
+    directory = os.open(step.directory, _HOLD)
+    for name in reversed((*step.rest[1:], step.name) if step.rest else ()):
+        above = directory
+        try:
+            directory = os.open(name, _HOLD, dir_fd=above)
+        except NotADirectoryError:
+            if stat.S_ISLNK(os.lstat(name, dir_fd=above).st_mode):
+                raise _not_followed(path) from None
+            raise
+        finally:
+            os.close(above)
+    return directory
+
+
+def _not_followed(path: str) -> OSError:
+    return OSError(errno.ELOOP, "a symlink that others may change is not followed", path)
 
 
 class _ForeignSymlink(Exception):
