@@ -68,6 +68,8 @@ def test_every_format_is_tried_here() -> None:
 
 def is_held(name: str, options: bytes) -> bool:
     """Whether the format NAME can hold OPTIONS at all."""
+    if FORMATS[name].by_mount8 and options.count(b'"') % 2:
+        return False
     if name == "unit":
         return options == options.strip() and b"\n" not in options and is_text(options)
     return name not in IN_STRINGS or is_text(options)

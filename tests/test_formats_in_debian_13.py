@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.formats import fstab, mount_line
-from ovl_linkd.formats.judging import BY_VALUE, Means
+from ovl_linkd.formats.judging import BY_VALUE, FORCE, Means
 from ovl_linkd.overlay.limits import of_this_kernel
+from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix
 from tests.intercept.world import World
 from tests.kernel.world import all_of, look
@@ -56,3 +57,16 @@ def test_a_mount_line_of_128_layers_is_told_to_use_mount_2(
     made = mount_line.rewrite(line, Means(links(world), of_this_kernel(), way=BY_VALUE))
     userland.run("sh", "-c", os.fsdecode(made.text))
     assert look(os.fsencode(userland.path(world.merged))) == all_of(ids)
+
+
+def test_what_mount_8_would_drop_is_not_printed(world: World, userland: Userland) -> None:
+    """It reads quotes, as no overlay does: with one of them upperdir was gone, exit code 0."""
+    ids, options = world.layers(2)
+    head, _, layers = options.rpartition(b",lowerdir=")
+    odd = b"lowerdir=%b,%b" % (layers, head.replace(b"/fs", b'/fs"'))
+    line = b"%b mount -t overlay overlay %b -o '%b'" % (FORCE, os.fsencode(world.merged), odd)
+    userland.run("sh", "-c", os.fsdecode(line))
+    assert look(os.fsencode(userland.path(world.merged))) == all_of(ids)
+    assert b"upperdir=" not in userland.path("/proc/self/mountinfo").read_bytes().splitlines()[-1]
+    with pytest.raises(Malformed, match="line 1: a double quote without a second"):
+        mount_line.rewrite(line, Means(links(world), of_this_kernel(), way=BY_VALUE))

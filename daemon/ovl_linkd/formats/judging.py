@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ovl_linkd.overlay import shorten
 from ovl_linkd.overlay.limits import Limits
-from ovl_linkd.overlay.options import MAX_TEXT, Options, parse
+from ovl_linkd.overlay.options import MAX_TEXT, Malformed, Options, parse
 from ovl_linkd.overlay.shorten import Plan, Prefix, Tables
 
 #: how mount(8) hands options on: all at once by mount(2), each value by itself, to mount.overlay
@@ -60,6 +60,12 @@ class Judged(NamedTuple):
 
 def judge(options: bytes, means: Means) -> Judged:
     """Decide how OPTIONS are handed on the way of this mount(8). Raises Malformed."""
+    if options.count(b'"') % 2:
+        # ul_optstr_next() in lib/strutils.c of util-linux: an option that can't be read ends them.
+        raise Malformed(
+            "a double quote without a second, from whose option on mount(8) drops them all",
+            "name that directory by a path without one, such as a symlink",
+        )
     if means.way == HELPER:
         return Judged(means.plan(options, MOST_ARGUMENT, HELPER), False)
     if means.way == MOUNT2:
