@@ -1,14 +1,16 @@
 """The Python API, as a program that mounts by itself uses it."""
 
 import ast
+import doctest
 import os
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import ovl_linkd
-from ovl_linkd import published
+from ovl_linkd import api, overlay, published
 from ovl_linkd.errors import UserError
 from ovl_linkd.formats.table import FORMATS
 from ovl_linkd.links.link import Link
@@ -111,6 +113,13 @@ def test_the_example_of_the_readme_is_true() -> None:
             assert eval(code, names) == ast.literal_eval(comment), code
         else:
             exec(code, names)  # noqa: S102
+
+
+@pytest.mark.parametrize("module", [api, overlay], ids=["api", "overlay"])
+def test_the_story_that_a_module_tells_is_true(module: ModuleType) -> None:
+    told = doctest.testmod(module)
+    assert told.failed == 0
+    assert told.attempted > 5
 
 
 def test_names_of_the_farm_are_expanded_while_they_lead_somewhere(

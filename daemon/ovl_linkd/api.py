@@ -1,4 +1,26 @@
-"""The Python API: for programs that mount overlays by themselves, or write what others mount."""
+"""The Python API: for programs that mount overlays by themselves, or write what others mount.
+
+>>> links = {"/run/l": "/var/lib/store"}
+>>> plan = shorten("lowerdir=/var/lib/store/2:/var/lib/store/1", links)
+>>> plan.options, plan.links, plan.before, plan.after
+(b'lowerdir=/run/l/2:/run/l/1', ('/run/l',), 42, 26)
+>>> expand(plan.options, links)
+b'lowerdir=/var/lib/store/2:/var/lib/store/1'
+
+A Plan that doesn't fit has no options to mount by, but a reason:
+
+>>> plan = shorten("lowerdir=/var/lib/store/2:/var/lib/store/1", links, limit=20)
+>>> plan.options, plan.fits
+(b'', False)
+>>> print(plan.reason)
+6 bytes too long even through the link: 26 bytes, mount(2) takes 20; 1 of 2 layers would fit
+
+A text that holds mounts among other things comes back with nothing else changed:
+
+>>> made = rewrite("overlay /m overlay lowerdir=/var/lib/store/2:/b 0 0", links, format="fstab")
+>>> made.text, len(made.plans)
+(b'overlay /m overlay lowerdir=/run/l/2:/b 0 0', 1)
+"""
 
 import os
 from collections.abc import Mapping
