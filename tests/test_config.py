@@ -963,7 +963,7 @@ def test_a_link_among_the_farms_names(tmp_path: Path) -> None:
     ]
 
 
-OWN = "give guarded links a directory of their own: path: /run/ovl/a"
+OWN = "give guarded links a directory of their own: path: /run/ov/a"
 GUARDED = "links:\n  a: {path: %s, target: /x, guard: append-only}\n"
 
 

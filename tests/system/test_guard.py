@@ -86,28 +86,28 @@ def test_a_guarded_link_from_boot_to_uninstallation(machine: Machine) -> None:
         machine.write(DROP_IN, f"links: {{ctrdl: {link}}}\n")
         return {"path": path, "target": target, "state": "ok", "guarded": True}
 
-    wanted = configure("/run/ovl/l", "/usr/share")
+    wanted = configure("/run/ov/l", "/usr/share")
     machine.enable(GUARD)
     machine.boot()
     assert kept(machine) == wanted
     assert machine.journal("-p", "warning", "-u", "ovl-linkd*") == ""
-    for command in (["rm", "/run/ovl/l"], ["rm", "-rf", "/run/ovl"], ["mv", "/run/ovl", "/run/x"]):
+    for command in (["rm", "/run/ov/l"], ["rm", "-rf", "/run/ov"], ["mv", "/run/ov", "/run/x"]):
         assert "Operation not permitted" in machine.run(*command, code=1).stderr
     machine.run("systemd-tmpfiles", "--create", "ovl-linkd.conf")  # as the next boot does
 
     # What the daemon may not exchange the guard does, and the daemon hears of it.
-    wanted = configure("/run/ovl/l", "/usr/bin")
+    wanted = configure("/run/ov/l", "/usr/bin")
     machine.systemctl("reload", "ovl-linkd")
     until(lambda: kept(machine) == wanted)
     # A directory that is guarded no longer is as any other again, though no link lies in it now.
-    wanted = configure("/run/ovl2/l", "/usr/bin")
+    wanted = configure("/run/ov2/l", "/usr/bin")
     machine.systemctl("reload", "ovl-linkd")
     until(lambda: kept(machine) == wanted)
-    until(lambda: is_append_only(str(machine.path("/run/ovl"))) is False)
-    machine.run("rm", "-r", "/run/ovl")
+    until(lambda: is_append_only(str(machine.path("/run/ov"))) is False)
+    machine.run("rm", "-r", "/run/ov")
 
     machine.run("sh", "-c", f"cd {CHECKOUT} && make uninstall")
-    assert not os.path.lexists(machine.path("/run/ovl2"))
+    assert not os.path.lexists(machine.path("/run/ov2"))
     assert not os.path.lexists(machine.path("/var/lib/ovl-linkd-guard"))
 
 

@@ -65,7 +65,7 @@ def _is_guarded(root: Node, key: Key) -> bool:
 def _fault(root: Node, key: Key, place: str, other: Key | None) -> tuple[str, str] | None:
     """Why PLACE, the directory of the link KEY, can't be append-only, and a hint; OTHER lies there,
     too."""
-    hint = f"give guarded links a directory of their own: path: /run/ovl/{key[-1]}"
+    hint = f"give guarded links a directory of their own: path: /run/ov/{key[-1]}"
     if _OTHERS.fullmatch(place):
         return f"{shown(place)} is others' to write", hint
     if other is not None:
