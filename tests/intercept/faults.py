@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ovl_linkd.intercept import decide, guard, memory, seccomp, view
+from ovl_linkd.intercept import decide, guard, memory, seccomp, view, worker
 
 _shared = mmap.mmap(-1, 8)
 
@@ -115,6 +115,18 @@ def break_the_guard() -> None:
     guard.Guard._settle = wrong  # type: ignore[method-assign]
 
 
+def die_before_the_command_begins() -> None:
+    """The guard, when it has its workers."""
+    right = guard.Guard.start
+
+    def wrong(self: guard.Guard) -> None:
+        right(self)
+        if _times(1):
+            _die()
+
+    guard.Guard.start = wrong  # type: ignore[method-assign]
+
+
 def dawdle() -> None:
     """Every call takes longer than anybody would wait."""
     guard._PATIENCE = 0.3
@@ -129,6 +141,48 @@ def dawdle_once() -> None:
 def dawdle_three_times() -> None:
     """As many as there are workers, and one more."""
     _before(view.View, "same", lambda: time.sleep(1000), most=3)
+
+
+def be_held_up_after_receiving() -> None:
+    """A worker doesn't come to note when its call came, but the guard looks after it."""
+    guard._PATIENCE = 0.3
+    _after(seccomp, "receive", lambda: time.sleep(1))
+    right = guard.Guard.start
+
+    def wrong(self: guard.Guard) -> None:
+        right(self)
+        self._slots.watched = True
+
+    guard.Guard.start = wrong  # type: ignore[method-assign]
+    guard.Guard._settle = lambda _self: None  # type: ignore[assignment, method-assign]
+
+
+def finish_while_being_given_up() -> None:
+    """A worker that was too slow has the next call before the guard comes to kill it."""
+    guard.LEAST, guard._PATIENCE = 1, 0.3
+    answered, taken_up = 1, 2  # places in the shared memory
+    right = worker.give_up
+
+    def wrong(*arguments: Any) -> bool:
+        result = right(*arguments)
+        _shared[answered] = 1
+        _wait_for(taken_up)
+        return result
+
+    def look() -> None:
+        if not _shared[answered]:
+            _wait_for(answered)
+        else:
+            _shared[taken_up] = 1
+            time.sleep(1000)
+
+    guard.give_up = wrong  # type: ignore[assignment, attr-defined]
+    _before(view.View, "same", look, most=2)
+
+
+def _wait_for(place: int) -> None:
+    while not _shared[place]:
+        time.sleep(0.01)
 
 
 def older_kernel() -> None:

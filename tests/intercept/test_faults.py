@@ -68,6 +68,25 @@ def test_nobody_waits_for_a_file_system_that_does_not_answer(world: World, mount
     assert "answered blindly, after 0.3 s" in done.stderr
 
 
+def test_a_call_is_not_as_old_as_the_one_before_it(world: World, mounter: Path) -> None:
+    """On a busy machine a worker may not run again for a while once the kernel gave it a call."""
+    ids, options = world.layers(128)
+    words = (mounter, "plainly", world.file(options), world.merged)
+    done = world.run(*words, fault="be_held_up_after_receiving")
+    assert done.stdout == "mount: 0\n"
+    assert look(os.fsencode(world.merged)) == all_of(ids)
+
+
+def test_who_is_given_up_has_not_lost_the_next_call(world: World, mounter: Path) -> None:
+    """Its caller would be blocked for good."""
+    ids, options = world.layers(128)
+    script = '"$0" plainly "$1" "$2"; "$0" plainly "$1" "$2"'
+    words = ("sh", "-c", script, mounter, world.file(options), world.merged)
+    done = world.run(*words, fault="finish_while_being_given_up")
+    assert done.stdout == f"mount: {errno.EINVAL}\nmount: 0\n"
+    assert look(os.fsencode(world.merged)) == all_of(ids)
+
+
 def test_many_do_not_queue_behind_slow_ones(world: World, mounter: Path) -> None:
     """Three callers for which a file system never answers, and one that gets what it wants."""
     ids, options = world.layers(128)
@@ -95,6 +114,11 @@ done
 """
 
 
+def descriptors(of: supervisors.Supervisor) -> int:
+    """How many OF has open."""
+    return len(os.listdir(f"/proc/{of.pid}/fd"))
+
+
 def heir_of(killed: supervisors.Supervisor) -> supervisors.Supervisor:
     until(lambda: killed not in supervisors.running() != [])
     (heir,) = supervisors.running()
@@ -115,13 +139,16 @@ def test_a_guard_that_is_killed_has_an_heir(world: World, mounter: Path) -> None
         assert process.stdin
         until(supervisors.running)
         (ours,) = supervisors.running()
+        at_first = None
         for number in range(4):
             process.stdin.write(f"{number}\n")
             process.stdin.flush()
             until(answer.exists)
             answer.unlink()
+            at_first = at_first or descriptors(ours)
             os.kill(ours.pid, signal.SIGKILL)
             ours = heir_of(ours)
+        until(lambda: descriptors(ours) == at_first)
         pids = [ours.pid, *children(ours.pid)]
         process.stdin.close()
     assert len(pids) >= 3
@@ -158,6 +185,12 @@ def test_a_guard_that_fails_has_an_heir_as_well(world: World, mounter: Path) -> 
     assert look(os.fsencode(world.merged)) == all_of(ids)
     assert "the guard ends: RuntimeError: a bug" in done.stderr
     assert "its deputy has taken its place" in done.stderr
+
+
+def test_a_command_does_not_wait_for_a_guard_that_died_first(world: World) -> None:
+    done = world.run("echo", "no", fault="die_before_the_command_begins", code=125)
+    assert done.stdout == ""
+    assert "no supervisor: it died" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["merged", "a\x1bb", os.fsdecode(b"\xff")])

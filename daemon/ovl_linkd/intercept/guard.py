@@ -47,7 +47,7 @@ class Guard:
         self._deputy: tuple[int, int] | None = None  # process, its pidfd
         self._counts: Counts | None = None
         self._workers: dict[int, tuple[int, int]] = {}  # slot -> process, its pidfd
-        self._doomed: set[int] = set()  # slots whose call was answered over their worker's head
+        self._doomed: dict[int, int] = {}  # slot -> the call answered over its worker's head
         self._trouble: int | None = None
         self._pending = False  # a call that nobody receives
         self._poll = select.poll()
@@ -95,7 +95,7 @@ class Guard:
         while self._slots.anybody(BUSY) and time.monotonic() < deadline:
             time.sleep(0.002)
             self._bury()
-        for child, _ in filter(None, [self._deputy, *self._workers.values()]):
+        for child, _ in self._children():
             os.kill(child, signal.SIGKILL)
         self._state.remove()
 
@@ -122,6 +122,9 @@ class Guard:
 
     # --- workers -----------------------------------------------------------------------------
 
+    def _children(self) -> list[tuple[int, int]]:
+        return [*filter(None, [self._deputy]), *self._workers.values()]
+
     def _fork(self, become: Callable[[int], None]) -> tuple[int, int] | None:
         """Have a child BECOME something, told who the guard is; its process and pidfd.
 
@@ -138,6 +141,8 @@ class Guard:
             return None
         if child == 0:
             try:
+                for _, sibling in self._children():  # else every heir would have more of them
+                    os.close(sibling)
                 become(guard)
             finally:
                 os._exit(1)
@@ -190,25 +195,30 @@ class Guard:
             self._slots.set_state(number, NONE)
             slot = self._slots[number]
             slot.tries += slot.holds_call
-            if number in self._doomed:
-                self._doomed.remove(number)
+            call = slot.notification.id
+            if self._doomed.pop(number, None) == call:
                 slot.clear()
             elif slot.tries >= _TRIES:
-                if give_up(self._around, number):
+                if give_up(self._around, slot, call):
                     self._blindly(slot, "as it kills who looks at it")
                 slot.clear()
 
     def _be_patient(self) -> None:
-        """Answer calls that have been looked at for too long, and end who still does."""
+        """Answer calls that have been looked at for too long, and end who still does.
+
+        Until its worker is BUSY with it nobody has noted when a call came. And however quickly that
+        one is done with it, and has another, what is answered here is the call that took so long.
+        """
         patience = _IMPATIENCE if len(self._workers) == MOST else _PATIENCE
         now = time.monotonic()
         for number, (child, _) in self._workers.items():
             slot = self._slots[number]
-            late = slot.holds_call and now - slot.since > patience
-            if late and number not in self._doomed:
-                if give_up(self._around, number):
+            call = slot.notification.id
+            late = self._slots.state(number) == BUSY and now - slot.since > patience
+            if late and slot.holds_call and number not in self._doomed:
+                if give_up(self._around, slot, call):
                     self._blindly(slot, f"after {patience:g} s of looking at it")
-                self._doomed.add(number)
+                self._doomed[number] = call
                 os.kill(child, signal.SIGKILL)
 
     def _keep_enough(self) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ovl_linkd.intercept import memory, proc, seccomp
 from ovl_linkd.intercept.decide import Decision, Names, decide
 from ovl_linkd.intercept.saying import Voice
-from ovl_linkd.intercept.slots import BUSY, RECEIVED, TOO_LONG, WAITING, Slots
+from ovl_linkd.intercept.slots import BUSY, RECEIVED, TOO_LONG, WAITING, Slot, Slots
 from ovl_linkd.intercept.view import View
 from ovl_linkd.overlay.limits import Limits
 from ovl_linkd.overlay.options import MAX_TEXT
@@ -67,7 +67,7 @@ class Worker:
                 self._answer()
             except Exception as error:  # the caller must get an answer whatever is wrong with us
                 self._around.voice.trouble(f"{self._who()}: {type(error).__name__}: {error}")
-                give_up(self._around, self._number)
+                give_up(self._around, slot, slot.notification.id)
             slot.clear()
 
     def _answer(self) -> None:
@@ -205,15 +205,14 @@ def away(names: Names, of_no_use: Sequence[str]) -> bool:
     return False
 
 
-def give_up(around: Surroundings, number: int) -> bool:
-    """Answer the call in slot NUMBER without another look at it; False if nobody waits for that.
+def give_up(around: Surroundings, slot: Slot, call: int) -> bool:
+    """Answer CALL, the notification's id, without another look; False if nobody waits for that.
 
-    What is not known to be an overlay with too many options goes on: with it the kernel does what
-    it would do without us. The rest is refused.
+    SLOT tells how far its worker has come. What is not known to be an overlay with too many options
+    goes on: with it the kernel does what it would do without us. The rest is refused.
     """
-    slot = around.slots[number]
     if slot.stage == RECEIVED:
-        return seccomp.let_through(around.listener, slot.notification.id)
-    refused = seccomp.refuse(around.listener, slot.notification.id, errno.EINVAL)
+        return seccomp.let_through(around.listener, call)
+    refused = seccomp.refuse(around.listener, call, errno.EINVAL)
     slot.refused += refused
     return refused
