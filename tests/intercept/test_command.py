@@ -120,12 +120,17 @@ def test_the_supervisor_is_no_child_that_it_could_wait_for(reaper: bool) -> None
 
 
 def test_children_that_nobody_waits_for_are_no_trouble() -> None:
-    """SIGCHLD may be ignored from the start."""
-
-    def ignore() -> None:
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-
-    assert run("echo", "done", preexec_fn=ignore).stdout == "done\n"
+    """SIGCHLD may be ignored from the start. The guard waits for its own all the same."""
+    script = ("sh", "-c", "echo done; read x")
+    words = ["env", "--ignore-signal=CHLD", *exec_(*script)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        (ours,) = wait_for_supervisors(1)
+        before = set(children(ours.pid))
+        os.kill(min(before), signal.SIGKILL)
+        until(lambda: (now := set(children(ours.pid))) != before and len(now) == len(before))
+        assert supervisors.running() == [ours]
+        assert process.communicate(timeout=60)[0] == b"done\n"
+    until(lambda: not Path(supervisors.DIRECTORY).exists())
 
 
 def test_the_supervisor_is_in_nobody_s_way() -> None:

@@ -99,6 +99,7 @@ def _be_supervisor(
             signal.SIGPIPE,
         ):
             signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would leave nobody to wait for
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _libc.prctl(_PR_SET_NAME, b"ovl-linkd-exec", 0, 0, 0)
         _be_spared()
@@ -112,6 +113,8 @@ def _be_supervisor(
         return
     if not listeners:
         return  # the command could not be put under the filter, and has said so
+    # It waits at the other end: that we are dead must not be hidden by those whom we have forked.
+    os.register_at_fork(after_in_child=command.close)
     supervise(listeners[0], lambda: _begin(command))
 
 
@@ -160,10 +163,16 @@ def _give_up_power() -> None:
 
 def _be_spared() -> None:
     """Be the last that dies for want of memory: as much as this user may ask for."""
-    for score in ("-1000", "0"):
+    try:
+        with open("/proc/self/oom_score_adj") as file:
+            now = int(file.read())
+    except (OSError, ValueError):
+        return
+    for score in (-1000, 0):
         try:
-            with open("/proc/self/oom_score_adj", "w") as file:
-                file.write(score)
+            if score < now:
+                with open("/proc/self/oom_score_adj", "w") as file:
+                    file.write(str(score))
             return
         except OSError:
             continue
