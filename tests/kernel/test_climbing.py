@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovl_linkd.overlay import climbing, diagnosis, ladder, limits, mounting
+from ovl_linkd.overlay.context import Context
 from ovl_linkd.overlay.options import parse
 from ovl_linkd.overlay.shorten import Prefix
 from tests import older_kernel
@@ -327,6 +328,39 @@ def test_an_older_kernels_complaint_is_no_reason_to_give_up(
     """It is about the way in which it was asked, which is not the last one."""
     monkeypatch.setattr(diagnosis, "kernels_words", lambda _: words)
     assert climbing._words(parse(b"lowerdir=/a:/b")) is None
+
+
+class Older(Context):
+    """Of a kernel that knows no lowerdir+."""
+
+    refused = False
+
+    def set_string(self, name: bytes, value: bytes) -> None:
+        self.refused = name == b"lowerdir+"
+        if self.refused:
+            raise OSError(errno.EINVAL, "")
+        super().set_string(name, value)
+
+    def said(self) -> list[str]:
+        return ["Unknown parameter 'lowerdir+'"] if self.refused else super().said()
+
+
+@pytest.mark.parametrize(
+    ("padding", "reason"),
+    [(b"", "maximum fs stacking depth exceeded"), (b"/" * 300, "Invalid argument")],
+)
+@in_a_private_world
+def test_an_older_kernels_complaint_is_not_told_of_options_that_were_spelt_otherwise(
+    padding: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("diagnosis", "climbing"):
+        monkeypatch.setattr(f"ovl_linkd.overlay.{module}.Context", Older)
+    for name in ("a", "b", "one", "two"):
+        os.mkdir(f"/run/{name}")
+    mounting.mount_overlay("overlay", "/run/one", b"lowerdir=/run/a:/run/b")
+    mounting.mount_overlay("overlay", "/run/two", b"lowerdir=/run/one:/run/b")
+    with pytest.raises(climbing.CantMount, match=f"^{reason}$"):
+        climb(b"lowerdir=/run/two:/run/a" + padding)
 
 
 @in_a_private_world

@@ -142,7 +142,7 @@ def _words(options: Options) -> str | None:
 def _explained(options: Options, error: OSError, known: str | None) -> CantMount:
     """What a person is told of ERROR: what looking found, else the kernel's own words."""
     if known is None and error.errno != errno.EPERM:
-        known = diagnosis.kernels_words(options)
+        known = _words(options)
     if known is None:
         known = os.strerror(error.errno or 0)
     remedy = ""

@@ -7,7 +7,7 @@ import stat
 from ovl_linkd.overlay import limits as _limits
 from ovl_linkd.overlay import options as _options
 from ovl_linkd.overlay.context import Context
-from ovl_linkd.overlay.ladder import settings
+from ovl_linkd.overlay.ladder import settings, settings_as_given
 from ovl_linkd.overlay.prefixes import unescape
 
 
@@ -63,10 +63,15 @@ def _to_look(path: str, flags: int) -> int:
 
 
 def _asked_again(options: _options.Options) -> list[str]:
+    most = _limits.of_this_kernel().fsconfig
+    # Every kernel knows lowerdir=, not every one the spelling that a longer list needs.
+    values = settings_as_given(options)
+    if any(len(each.value or b"") > most for each in values):
+        values = settings(options)
     with Context() as context:
         try:
-            for setting in settings(options):
-                context.set(setting, _limits.of_this_kernel().fsconfig)
+            for setting in values:
+                context.set(setting, most)
             context.create()
         except OSError:
             return context.said()

@@ -104,16 +104,21 @@ def settings(options: Options) -> tuple[Setting, ...]:
     items = list(options.items())
     lists = [at for at, (name, value) in enumerate(items) if name == b"lowerdir" and value]
     # lowerdir+ after a lowerdir is refused, and must stay so.
-    as_given = bool(lists) and any(
-        name in (b"lowerdir+", b"datadir+") for name, _ in items[lists[-1] :]
-    )
+    if lists and any(name in (b"lowerdir+", b"datadir+") for name, _ in items[lists[-1] :]):
+        return settings_as_given(options)
     for at, (name, value) in enumerate(items):
-        if name == b"lowerdir" and value and not as_given:
+        if name == b"lowerdir" and value:
             if at == lists[-1]:  # it wins, over what was added before it, too
                 found = [each for each in found if each.name not in LOWER] + _added(value)
-        elif name:  # without one, mount(2) passes over it
+        elif name:
             found.append(_setting(name, value))
     return tuple(found)
+
+
+def settings_as_given(options: Options) -> tuple[Setting, ...]:
+    """Return what OPTIONS say as values for fsconfig(2), each of their parts one value."""
+    # One without a name mount(2) passes over.
+    return tuple(_setting(name, value) for name, value in options.items() if name)
 
 
 def common_directory(options: Options) -> bytes | None:
