@@ -43,6 +43,14 @@ def test_behind_symlinks_the_file_is_replaced_and_they_stay(scratch: Path) -> No
     assert os.listdir(scratch / "far") == ["file"]
 
 
+def test_the_longest_name_that_a_file_may_have_is_no_obstacle(scratch: Path) -> None:
+    """The new file's is made of its beginning, in letters of several bytes."""
+    file = scratch / ("日" * 85)
+    file.write_bytes(b"old")
+    put(file, b"new")
+    assert file.read_bytes() == b"new"
+
+
 @pytest.mark.parametrize("change", ["write", "replace", "chmod", "remove", "symlink"])
 def test_a_file_that_changed_meanwhile_is_left_as_it_is_and_so_are_the_others(
     scratch: Path, change: str

@@ -61,7 +61,7 @@ class Prepared(NamedTuple):
 def prepare(original: Original, text: bytes) -> Prepared:
     """Put TEXT on the disk, beside the file that ORIGINAL was read from. Raises OSError."""
     directory, name = os.path.split(original.path)
-    spare = os.path.join(directory, f".{name[:100]}.{os.urandom(6).hex()}.new")
+    spare = os.path.join(directory, f".{name[:50]}.{os.urandom(6).hex()}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(spare, flags, 0o600)
     try:

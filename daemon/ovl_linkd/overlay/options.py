@@ -40,7 +40,7 @@ _LAYER_OR_COLONS = re.compile(rb"(?:[^\\:]+|\\.)+|:+", re.DOTALL)
 
 
 class Malformed(ValueError):
-    """Options that the kernel refuses whatever lies on disk: ``what`` is wrong, ``hint`` helps."""
+    """Options that mean nothing whatever lies on disk: ``what`` is wrong, ``hint`` helps."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
@@ -73,8 +73,9 @@ def parse(text: bytes) -> Options:
     """Split TEXT, the options of one overlay mount, as mount(2) takes them.
 
     ``parse(text).format() == text`` always. What is not understood stays as it is. Raises
-    Malformed where no kernel would take them; the number of layers and the length of the text
-    are for plan() to judge.
+    Malformed where no kernel would take them, and for a lone backslash at the end, which kernels
+    pass over: what it was to escape is lost. The number of layers and the length of the text are
+    for plan() to judge.
     """
     if len(text) > MAX_TEXT:
         raise Malformed(
