@@ -1,31 +1,25 @@
 #!/bin/bash
 # make setup-test: what the tests need, in $VENV and build/, after make setup. With `bench` also what
-# the benchmarks need: Debian's packages to compare with.
+# the benchmarks need: Debian's packages to compare with; with `soak`, what only make soak runs.
 set -euo pipefail
 cd "${BASH_SOURCE%/*}/.."
 . daemon/install/functions.sh
+. tests/packages.sh
 
 # unpack DIRECTORY PACKAGE...: makes DIRECTORY of what these Debian packages hold. Installed, they
 # would start services on this machine or drive out packages that it has.
 unpack() {
-    local directory=$1 new debs package output
+    local directory=$1 debs output
     shift
     [[ ! -e $directory ]] || return 0
     echo "setup: unpacking $*"
     mkdir -p "${directory%/*}"
-    new=$(mktemp -d "$directory.XXXXXXXX")
     debs=$(mktemp -d)
     get() { (cd "$debs" && apt-get -qq -o APT::Sandbox::User=root download "$@" 2>&1); }
     output=$(get "$@") || output=$(apt update && get "$@") ||
         { echo "$output"; echo "setup: apt-get download $* failed"; return 1; } >&2
-    # What some releases have in /bin or /lib is where the others have it.
-    for package in "$debs"/*.deb; do
-        dpkg-deb --fsys-tarfile "$package" | tar --extract --no-same-owner --directory="$new" \
-            --transform='s#^\./\(bin\|lib\|sbin\)/#./usr/\1/#'
-    done
+    extract "$debs" "$directory"
     rm -r "$debs"
-    chmod 755 "$new"
-    mv -T "$new" "$directory"
 }
 
 # closure PACKAGE: it and what it needs, as far as this machine lacks it.
@@ -75,7 +69,17 @@ for_benchmarks() {
     done
 }
 
+# The engines of Debian 12, 13 and of what follows, and the interface by which a kubelet calls them.
+for_soak() {
+    tests/suite.sh bookworm build/containers-bookworm containerd docker.io
+    tests/suite.sh trixie build/containers-trixie containerd docker.io docker-cli
+    tests/suite.sh sid build/containers-sid containerd docker.io docker-cli
+    tests/suite.sh trixie build/cri golang-github-kubernetes-cri-api-dev
+    "$VENV/bin/python" -m pip install -qq --editable '.[soak]'
+}
+
 case ${1-} in
 '') for_tests ;;
 bench) for_benchmarks ;;
+soak) for_soak ;;
 esac

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "${BASH_SOURCE%/*}/.."
 
-python() { daemon/install/as-root env SOAK="${SOAK-}" "$VENV/bin/python" -m "$@"; }
+python() { daemon/install/as-root env SOAK="${SOAK-}" CONTAINERD="${CONTAINERD-}" "$VENV/bin/python" -m "$@"; }
 
 echo "soak: 1. faults, 60 minutes: a death at every system call; every call met by every error, once"
 echo "      and for a while; 700 random histories; fights, races and floods of a minute; ten million"
@@ -15,3 +15,10 @@ echo "soak: 3. mounts by every way in while cleaners run, $SOAK_SECONDS s"
 python tests.endurance --seconds "$SOAK_SECONDS"
 echo "soak: 4. the Debian package before lintian, and through an upgrade from 12 to 13, 5 minutes"
 python pytest --durations=0 tests/soak_deb.py
+echo "soak: 5. containerd and Docker of Debian 12, 13 and sid (containerd 2), pods among it, 10 minutes"
+tests/setup.sh soak
+python pytest --durations=0 tests/system/soak_docker.py
+for release in bookworm trixie sid; do
+    CONTAINERD=build/containers-$release
+    python pytest --durations=0 tests/system/containerd/{soak_pods,test_{oci_runtime,readme,root_path,starting}}.py
+done

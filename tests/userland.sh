@@ -2,6 +2,7 @@
 # userland.sh RELEASE DIRECTORY: makes DIRECTORY the files of a small Debian, as root. Tests put a
 # writable layer over it, run programs in it that the machine itself lacks, or boot it.
 set -euo pipefail
+cd "${BASH_SOURCE%/*}/.."
 
 release=$1 directory=$2 new=$2.new
 packages=python3,python3-jsonschema,python3-systemd,python3-yaml,systemd
@@ -13,17 +14,9 @@ exec 9>"$directory.lock"
 flock 9
 [[ $(cat "$directory/$made" 2>/dev/null || true) != "$wanted" ]] || exit 0
 
-# Where this machine gets its Debian, by which proxy: apt knows, whatever form its files have.
-mirrors() {
-    # shellcheck disable=SC2016  # apt's own $( )
-    apt-get indextargets --format '$(REPO_URI)' \
-        'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 'Component: main'
-}
-mirror=$(mirrors | sed -n '1s|/$||p')
-[[ -n $mirror ]] || { apt-get -qq update; mirror=$(mirrors | sed -n '1s|/$||p'); }
-# As on Debian's cloud images: a file with a mirror a line.
-[[ $mirror != mirror+file:* ]] || mirror=$(sed 's/[[:space:]].*//; q' "${mirror#mirror+file:}")
-[[ -n $mirror ]] || { echo "setup: apt knows no mirror of Debian to make $directory from" >&2; exit 1; }
+. tests/packages.sh
+mirror=$(mirror)
+# By which proxy apt gets it.
 proxy=
 eval "$(apt-config shell proxy Acquire::http::Proxy)"
 [[ -z $proxy || $proxy == DIRECT ]] || export http_proxy=$proxy

@@ -1,5 +1,6 @@
 """Nodes to boot, and images that are made once."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from tests.system.containerd import images, older
 from tests.system.containerd.images import UNPACKED
 from tests.system.containerd.node import LAYERS_SHORT, ROOT, SHORT, STORE, UNIT, Node
-from tests.system.machine import CHECKOUT, Machine
+from tests.system.machine import CHECKOUT, TOP, Machine
 
 ARCHIVE = "/run/images.tar"  # inside
 LAYERS = (44, 45, 128, 129, 130, 133, 134, 200)
@@ -31,8 +32,14 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def release() -> Path:
+    """The unpacked containerd that nodes have; `make soak` names those of other Debians."""
+    return TOP / (os.environ.get("CONTAINERD") or UNPACKED)
+
+
 @pytest.fixture
-def node(installed: Path, scratch: Path, archive: Path) -> Iterator[Node]:
+def node(installed: Path, scratch: Path, archive: Path, release: Path) -> Iterator[Node]:
     """A fresh node that is off: containerd's disk is empty, and nobody has told it of the link."""
     store, place = scratch / "store", scratch / "machine"
     for directory in (store, place):
@@ -47,8 +54,11 @@ def node(installed: Path, scratch: Path, archive: Path) -> Iterator[Node]:
     for program in PROGRAMS:
         there = made.path(f"/usr/bin/{program}")
         there.unlink(missing_ok=True)  # where this machine has its own
-        there.symlink_to(f"{CHECKOUT}/build/containerd/usr/bin/{program}")
-    made.write(f"/usr/lib/systemd/system/{UNIT}", (UNPACKED / UNIT_FILE).read_text())
+        where = release / "usr/bin" / program
+        if not where.exists():
+            where = UNPACKED / "usr/bin" / program
+        there.symlink_to(Path(CHECKOUT) / where.relative_to(TOP))
+    made.write(f"/usr/lib/systemd/system/{UNIT}", (release / UNIT_FILE).read_text())
     made.write("/etc/ovl-linkd/config.yaml", LINKS)
     made.enable("ovl-linkd", UNIT)
     node = Node(made)

@@ -73,7 +73,7 @@ def _image(archive: tarfile.TarFile, layers: list[dict[str, Any]]) -> dict[str, 
         # The machine's own, whatever it is called: containerd runs no other.
         architecture=_architecture(),
         os="linux",
-        config={"Cmd": ["sh"], "Env": ["PATH=/bin"]},
+        config={"Cmd": ["sleep", "inf"], "Env": ["PATH=/bin"]},
         rootfs={"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
     )
     manifest = _json(mediaType=_MANIFEST, config=_blob(archive, _CONFIG, config), layers=layers)

@@ -13,7 +13,7 @@ SHORT = "/run/ctrd"  # a kept link to STORE
 LAYERS_SHORT = "/run/ctrdl"  # and one to the snapshots in it
 CONFIG = "/etc/containerd/config.toml"
 _SAID = "/run/said"  # inside and in containers
-ROOTFS = "/run/containerd/io.containerd.runtime.v2.task/default/{}/rootfs"
+ROOTFS = "/run/containerd/io.containerd.runtime.v2.task/{}/{}/rootfs"
 
 _REGISTRY = """\
 version: 0.1
@@ -35,6 +35,8 @@ class Node:
         self.machine = machine
         #: how its client is called
         self.ctr: tuple[str, ...] = ("ctr",)
+        #: containerd's, of the containers that are looked into
+        self.namespace = "default"
 
     def configure(self, root_path: str | None = None, more: str = "") -> None:
         """Write containerd's configuration, which it reads when it starts."""
@@ -113,7 +115,7 @@ class Node:
         read = "ovl-linkd rewrite --as mountinfo --expand" if expand else "cat"
         # 1 where paths are relative, which can't be told of.
         said = self.machine.run("sh", "-c", f"{read} </proc/1/mountinfo", code=None).stdout
-        point = ROOTFS.format(container)
+        point = ROOTFS.format(self.namespace, container)
         (line,) = [line for line in said.splitlines() if line.split()[4] == point]
         return lower(line.split()[-1])
 
