@@ -244,7 +244,7 @@ def test_drop_ins_apply_by_file_name_whatever_their_place(places: Places) -> Non
 
 def test_a_drop_in_is_masked_by_its_name(places: Places) -> None:
     write(places.usr / "config.yaml.d/a.yaml", "resync-interval: 5s")
-    write(places.etc / "config.yaml.d/a.yaml", "")
+    write(places.etc / "config.yaml.d/a.yaml", "links: {}")
     assert places.load().resync_interval == 11.0
 
 
@@ -447,6 +447,32 @@ def test_a_symlink_out_of_etc_is_judged_by_where_it_leads(tmp_path: Path) -> Non
     (tmp_path / "c.yaml").symlink_to(real)
     with pytest.raises(ConfigError, match=f"its directory {real.parent} belongs to user 1234"):
         load(str(tmp_path / "c.yaml"))
+
+
+@pytest.mark.needs("root")
+def test_who_may_write_further_up_decides_as_well(tmp_path: Path) -> None:
+    """The directory of the drop-ins can be renamed there, and everything in it is gone."""
+    write(tmp_path / "etc/config.yaml.d/a.yaml", "links: {}")
+    (tmp_path / "etc").chmod(0o777)
+    said = f"its directory {tmp_path}/etc is writable by everybody, chmod o-w {tmp_path}/etc"
+    with pytest.raises(ConfigError, match=said):
+        load(roots=(str(tmp_path / "etc"),))
+
+
+@pytest.mark.needs("root")
+def test_a_symlink_of_others_is_refused_wherever_it_leads(tmp_path: Path) -> None:
+    """Who made it chose the file, one of root's that says something else perhaps."""
+    write(tmp_path / "root/c.yaml", "")
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t").chmod(0o1777)
+    way = tmp_path / "t/way"
+    for aim, path in (("../root/c.yaml", way), ("../root", way / "c.yaml")):
+        way.symlink_to(aim)
+        assert load(str(path)).links == ()
+        os.chown(way, 1234, 0, follow_symlinks=False)
+        with pytest.raises(ConfigError, match=f"the symlink {way} belongs to user 1234, chown -h"):
+            load(str(path))
+        way.unlink()
 
 
 def test_a_sticky_directory_is_no_danger_to_ones_own_file(tmp_path: Path) -> None:

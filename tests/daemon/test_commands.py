@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pytest
 
-from tests.daemon.world import ENVIRONMENT, PATIENCE, PYTHON, Daemon, command
+from tests.daemon.world import ENVIRONMENT, NOBODY, PATIENCE, PYTHON, Daemon, command
 
 pytestmark = pytest.mark.needs("root")
 
@@ -350,3 +350,43 @@ def test_the_daemon_of_the_standard_places_publishes_itself(drop_in: Path, daemo
     run = command("status", "--json")
     assert run.returncode == 0, "what was published counts though the configuration is broken now"
     assert json.loads(run.stdout)["daemon"]["config_changed_on_disk"] is True
+
+
+def test_a_reload_takes_nothing_from_files_that_others_may_write(
+    drop_in: Path, daemon: Daemon
+) -> None:
+    """Nor from those that they may put in the place of one. What was kept is kept."""
+    top = daemon.directory
+    (top / "t").mkdir()
+    links: dict[str, object] = {"ctrdl": None, "one": {"path": f"{top}/one", "target": f"{top}/t"}}
+    drop_in.write_text(json.dumps({"links": links}))
+    daemon.socket = "/run/ovl-linkd/control.sock"
+    daemon.start_by_default()
+    (top / "theirs").mkdir()
+    (top / "theirs/more.yaml").write_text(json.dumps({"links": {"one": None}}))
+    os.chown(top / "theirs", NOBODY, NOBODY)
+    more, drop_ins = drop_in.with_name("60-more.yaml"), drop_in.parent
+    for place, mode, owner, said in (
+        (more, 0o666, 0, f"the file is writable by everybody, chmod o-w {more}"),
+        (more, 0o644, NOBODY, f"the file belongs to user {NOBODY}, chown root {more}"),
+        (None, 0, 0, f"its directory {top}/theirs belongs to user {NOBODY}"),
+        (drop_ins.parent, 0o777, 0, f"its directory {drop_ins.parent} is writable by everybody"),
+        (drop_ins, 0o777, 0, f"its directory {drop_ins} is writable by everybody"),
+    ):
+        if place:
+            more.write_text(json.dumps({"links": {"one": None}}))
+            place.chmod(mode)
+            os.chown(place, owner, 0)
+        else:
+            more.symlink_to(top / "theirs/more.yaml")
+        run = command("reload")
+        assert run.returncode == 1
+        assert f"{more}: {said}" in run.stderr
+        with daemon.repairing("one", "missing"):
+            (top / "one").unlink()
+        drop_ins.parent.chmod(0o755)
+        if place is not drop_ins:
+            more.unlink()
+    drop_ins.chmod(0o755)
+    assert command("reload").returncode == 0
+    assert daemon.call("Status")["links"] == []

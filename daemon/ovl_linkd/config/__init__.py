@@ -16,6 +16,7 @@ from ovl_linkd import config_files
 from ovl_linkd.config.node import Node, Place, Problem, escaped
 from ovl_linkd.links.ledger import path_of
 from ovl_linkd.links.link import Link
+from ovl_linkd.links.walk import walk
 
 if TYPE_CHECKING:
     from ovl_linkd.config.node import Key
@@ -173,23 +174,38 @@ def _content(path: str, packaged: str, problems: list[Problem]) -> bytes:
 
 
 def _distrusted(path: str, status: os.stat_result) -> list[Problem]:
-    """Why others than root and this user decide what PATH says."""
+    """Why others than root and this user decide what PATH, with STATUS, says. Raises OSError."""
     problems = []
-    directories = {os.path.dirname(path): None, os.path.dirname(os.path.realpath(path)): None}
-    for name, seen in [(path, status), *((d, os.stat(d)) for d in directories)]:
+    for name, seen in [(path, status), *_way(path).items()]:
+        link = stat.S_ISLNK(seen.st_mode)
         # In a sticky directory others can't take away or replace what isn't theirs.
-        sticky = stat.S_ISDIR(seen.st_mode) and seen.st_mode & stat.S_ISVTX
-        if seen.st_uid not in (0, os.geteuid()):
-            what, hint = f"belongs to user {seen.st_uid}", "chown root"
-        elif seen.st_mode & stat.S_IWOTH and not sticky:
+        closed = link or (stat.S_ISDIR(seen.st_mode) and seen.st_mode & stat.S_ISVTX)
+        # The owner of / may be the root outside a user namespace, as for links.walk.unsafe().
+        if seen.st_uid not in (0, os.geteuid()) and name != "/":
+            what, hint = f"belongs to user {seen.st_uid}", "chown -h root" if link else "chown root"
+        elif seen.st_mode & stat.S_IWOTH and not closed:
             what, hint = "is writable by everybody", "chmod o-w"
-        elif seen.st_mode & stat.S_IWGRP and seen.st_gid != 0 and not sticky:
+        elif seen.st_mode & stat.S_IWGRP and seen.st_gid != 0 and not closed:
             what, hint = f"is writable by group {seen.st_gid}", "chmod g-w"
         else:
             continue
-        subject = "the file" if name == path else f"its directory {escaped(name)}"
+        kind = "the symlink" if link else "its directory"
+        subject = "the file" if seen is status else f"{kind} {escaped(name)}"
         problems.append(Problem(path, 0, 0, f"{subject} {what}", f"{hint} {escaped(name)}"))
     return problems
+
+
+def _way(path: str) -> dict[str, os.stat_result]:
+    """Each directory and symlink by which PATH leads to a file, with its lstat. Raises OSError."""
+    seen = {}
+
+    def look(name: str) -> os.stat_result:
+        seen[name] = os.lstat(name)
+        return seen[name]
+
+    for _ in walk(path, through=True, lstat=look):
+        pass
+    return {name: one for name, one in seen.items() if not stat.S_ISREG(one.st_mode)}
 
 
 def _unreadable(error: OSError, path: str) -> Problem:
