@@ -95,6 +95,19 @@ def test_an_id_has_one_spelling() -> None:
         assert ids.number(other) is None
 
 
+def test_a_farm_whose_parent_is_missing_at_first_is_awaited(world: World) -> None:
+    """Nothing failed: its file system isn't mounted yet, perhaps. It said `No such file`."""
+    world.path = world.top / "above/f"
+    world.start()
+    with pytest.raises(Unusable, match=f"f is not made: no directory {world.top}/above"):
+        world.lease("a")
+    assert world.trouble() == "waiting"
+    assert world.next(NOW) is None, "an event tells"
+    world.path.parent.mkdir()
+    assert world.leads(*world.lease("a")) == "a"
+    assert world.trouble() is None
+
+
 # -- leasing ----------------------------------------------------------------------------------
 
 

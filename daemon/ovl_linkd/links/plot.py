@@ -57,7 +57,7 @@ class Plot:
         return os.path.lexists(self.path)
 
     def obstacle(self) -> Trouble | None:
-        """Why nothing may be made in the directory; None also where it is missing.
+        """Why nothing may be made in the directory; None also where it is to be made.
 
         Only a directory itself will do, root's or this process' own, in which nobody else may
         write, and with all above it like that: whoever else could put a symlink here would have
@@ -73,13 +73,15 @@ class Plot:
             return Trouble("blocked", f"{what} is at {self.path}", remedy)
         if reason := unsafe_ancestor(f"{self.path}/{_ANY}"):
             return Trouble("blocked", reason, "give that directory to root, mode 0755")
-        return None
+        parent = os.path.dirname(self.path)
+        return None if os.path.isdir(parent) else self._waiting(f"no directory {parent}")
 
     def make(self) -> Trouble | None:
         """Make the directory if it is missing; why that has to wait. Raises OSError."""
         reason = None if self.there() else create_parent(Link(_ANY, f"{self.path}/{_ANY}", "/"))
-        if not reason:
-            return None
+        return self._waiting(reason) if reason else None
+
+    def _waiting(self, reason: str) -> Trouble:
         remedy = f"make the directory {os.path.dirname(self.path)}"
         return Trouble("waiting", f"{self.path} is not made: {reason}", remedy)
 
