@@ -58,10 +58,13 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Hypothesis keeps what it learns in the working directory, unless it is told another one.
-    directory = tempfile.TemporaryDirectory(prefix="ovl-linkd-hypothesis-")
+    directory = tempfile.TemporaryDirectory(prefix="ovl-linkd-tests-")
     config.add_cleanup(directory.cleanup)
-    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = directory.name
+    # Hypothesis keeps what it learns in the working directory, unless it is told another one.
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = f"{directory.name}/hypothesis"
+    # What `make install` builds takes ten seconds of a processor: once is enough. With xdist, for
+    # all workers.
+    os.environ.setdefault("OVL_LINKD_BUILT", f"{directory.name}/built")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -32,8 +32,8 @@ END
 # pip, no setuptools.
 make_environment() {
     local packages inside python
-    packages=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    inside=${packages#"$work/venv/"} python=$(basename "${packages%/*}")
+    packages=$(packages)
+    inside=${packages#"$built/venv/"} python=$(basename "${packages%/*}")
     new=$(mktemp -d "$state/env.XXXXXXXX")
     chmod 755 "$new"
     mkdir -p "$new/bin" "$new/$inside"
@@ -41,7 +41,7 @@ make_environment() {
     printf '%s\n' "home = $(dirname "$PYTHON")" 'include-system-site-packages = true' >"$new/pyvenv.cfg"
     program ovl-linkd ovl_linkd.cli
     program ovl-linkd-runc ovl_linkd.oci_runtime.wrapper
-    tar --create --directory="$packages" --exclude=./pip --exclude='./pip-*' --exclude='./_distutils_hack' \
+    tar --create --directory="$built/packages" --exclude=./pip --exclude='./pip-*' --exclude='./_distutils_hack' \
         --exclude='./setuptools*' --exclude='./pkg_resources' --exclude='./distutils-precedence.pth' \
         --exclude=__pycache__ . | tar --extract --no-same-owner --directory="$new/$inside"
     rm -f "$new/$inside"/ovl_linkd-*.dist-info/direct_url.json  # where it was built

@@ -25,8 +25,10 @@ only_root() {
     exit 1
 }
 
-# build: a copy of the sources, a $wheel made of it and an environment with that, all in $work, which
-# goes with us, as does $new. We go on in the copy.
+# build: a copy of the sources in $work, in which we go on; in $built a $wheel made of it, the packages
+# of an environment with that, and the environment, which has by then what the documents need, too.
+# All goes with us, as does $new. Where $OVL_LINKD_BUILT is set, that directory keeps what was built for
+# those that come next, whatever the sources are by then: the tests install again and again.
 build() {
     has ensurepip venv || need python3-venv
     work=$(mktemp -d) new=
@@ -36,19 +38,38 @@ build() {
         config daemon docs systemd pyproject.toml CHANGELOG.md LICENSE README.md SECURITY.md |
         tar --extract --no-same-owner --directory="$work/source"
     cd "$work/source"
-    "$PYTHON" -m venv --system-site-packages "$work/venv"
-    pip=("$work/venv/bin/python" -m pip --quiet --no-input --no-cache-dir)
-    "${pip[@]}" wheel --no-deps --wheel-dir "$work" "$work/source"
-    wheel=$(echo "$work"/*.whl)
-    "${pip[@]}" install "$wheel"
+    local shared=${OVL_LINKD_BUILT-}
+    built=$work/built
+    pip=("$built/venv/bin/python" -m pip --quiet --no-input --no-cache-dir)
+    if [[ -n $shared && -d $shared ]]; then
+        cp -a "$shared" "$built"
+    else
+        "$PYTHON" -m venv --system-site-packages "$built/venv"
+        "${pip[@]}" wheel --no-deps --wheel-dir "$built" "$work/source"
+        "${pip[@]}" install "$built"/*.whl
+        cp -a "$(packages)" "$built/packages"
+        "${pip[@]}" install "$(echo "$built"/*.whl)[docs]"
+        [[ -z $shared ]] || keep "$shared"
+    fi
+    wheel=$(echo "$built"/*.whl)
+}
+
+# packages: where the environment has them.
+packages() {
+    "$built/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+
+# keep DIRECTORY: what was built, unless another was quicker.
+keep() {
+    cp -a "$built" "$1.$$"
+    mv -T "$1.$$" "$1" 2>/dev/null || rm -r "$1.$$"
 }
 
 # all_but_the_program DIRECTORY CODE: below DIRECTORY as it will lie below /. ovl_linkd will lie in CODE.
 all_but_the_program() {
     local root=$1 code=$2 share=$1$prefix/share unit
-    "${pip[@]}" install "${wheel}[docs]"
-    "$work/venv/bin/python" docs/man.py "$share/man"
-    "$work/venv/bin/python" docs/completions.py "$share"
+    "$built/venv/bin/python" docs/man.py "$share/man"
+    "$built/venv/bin/python" docs/completions.py "$share"
     for unit in systemd/*.service systemd/*.socket; do
         install -D -m 644 "$unit" "$root$prefix/lib/systemd/system/${unit##*/}"
         sed -i "s#/usr/bin/ovl-linkd#$prefix/bin/ovl-linkd#g" \

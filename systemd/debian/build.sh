@@ -21,7 +21,7 @@ fi
 (cd "$root$library" && rm -rf ./*.dist-info bin)
 all_but_the_program "$root" "$library"
 
-version=$("$work/venv/bin/python" -I -m ovl_linkd --version | cut -d' ' -f2)
+version=$("$built/venv/bin/python" -I -m ovl_linkd --version | cut -d' ' -f2)
 stamp=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct 2>/dev/null || date +%s)}
 # Whoever publishes the package is who gets its bug reports.
 maintainer="${DEBFULLNAME:-The ovl-linkd authors} <${DEBEMAIL:-ovl-linkd@example.org}>"
