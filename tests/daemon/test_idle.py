@@ -5,27 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.world import Daemon, mount, umount, wait_until
+from tests.daemon.world import Daemon, mount, umount
 
 pytestmark = pytest.mark.needs("root")
-
-
-def _switches(daemon: Daemon) -> int:
-    """How often the daemon has gone to sleep or was interrupted: each wake-up adds one."""
-    status = Path(f"/proc/{daemon.pid}/status").read_text()
-    return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
-
-
-def _asleep(daemon: Daemon) -> bool:
-    return Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
-
-
-def _wake_ups(daemon: Daemon, seconds: float) -> int:
-    """Over so many seconds in which nothing is done; time itself is what this is about."""
-    wait_until(lambda: _asleep(daemon), "the daemon sleeps")
-    before = _switches(daemon)
-    select.select([], [], [], seconds)
-    return _switches(daemon) - before
 
 
 @pytest.fixture
@@ -48,16 +30,16 @@ def kept(daemon: Daemon) -> Daemon:
 
 def test_nothing_happens_when_nothing_happens(kept: Daemon) -> None:
     """Not one wake-up in two seconds: no polling, no timer, whatever state the links are in."""
-    assert _wake_ups(kept, 2.0) == 0
+    assert kept.wake_ups(2.0) == 0
 
 
 def test_unrelated_events_elsewhere_wake_nobody(kept: Daemon, scratch: Path) -> None:
     (scratch / "elsewhere").mkdir()
-    wait_until(lambda: _asleep(kept), "the daemon sleeps")
-    before = _switches(kept)
+    kept.until_asleep()
+    before = kept.switches()
     for number in range(1000):
         (scratch / "elsewhere" / str(number)).touch()
-    assert _switches(kept) == before
+    assert kept.switches() == before
 
 
 def test_a_fight_that_is_over_is_no_work(daemon: Daemon) -> None:
@@ -76,17 +58,17 @@ def test_a_fight_that_is_over_is_no_work(daemon: Daemon) -> None:
         (top / "one").unlink()
     # The pause was for a quarter of a second, or half: after it there is nothing to do.
     select.select([], [], [], 1.0)
-    assert _wake_ups(daemon, 1.0) <= 2
-    wait_until(lambda: _asleep(daemon), "the daemon sleeps")  # and doesn't go round and round
+    assert daemon.wake_ups(1.0) <= 2
+    daemon.until_asleep()  # and doesn't go round and round
 
 
 def test_a_hundred_mounts_a_second_elsewhere_cost_little(kept: Daemon, scratch: Path) -> None:
     """Each container start makes some. The table is not read, and looked at ten times a second."""
     (scratch / "m").mkdir()
-    wait_until(lambda: _asleep(kept), "the daemon sleeps")
-    before = _switches(kept)
+    kept.until_asleep()
+    before = kept.switches()
     for _ in range(100):
         mount("t", scratch / "m", "tmpfs")
         umount(scratch / "m")
         select.select([], [], [], 0.005)
-    assert _switches(kept) - before < 60
+    assert kept.switches() - before < 60

@@ -174,6 +174,23 @@ class Daemon:
         assert self._process
         return self._process.pid
 
+    def switches(self) -> int:
+        """How often it has gone to sleep or was interrupted: each wake-up adds one."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
+
+    def until_asleep(self) -> None:
+        """Wait until it has nothing to do. Never true of one that goes round and round."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "it sleeps")
+
+    def wake_ups(self, seconds: float) -> int:
+        """Over so many SECONDS in which nothing is done; time itself is what this is about."""
+        self.until_asleep()
+        before = self.switches()
+        time.sleep(seconds)
+        return self.switches() - before
+
     def start(self, python: Iterable[str] = PYTHON) -> None:
         """Start with the configuration written; return when it says READY=1 (sd_notify(3))."""
         self._start([*python, "-m", "ovl_linkd", "run", "--config", str(self.config)])

@@ -320,12 +320,10 @@ def test_a_call_that_fails_for_a_while(scratch: Path, name: str, number: int) ->
     outage = Outage(name, number)
     with staged(scratch, outage) as (scene, daemon):
         daemon.start_by_default()
-        before = processor_time(daemon)
         daemon.rule(outage)
         trials(scene, daemon)
         assert not daemon.dead
         assert outage.calls < MOST_CALLS
-        assert processor_time(daemon) - before < 0.2 + 0.5 * WINDOW
         assert len(daemon.log().splitlines()) < 100
         if name in MAKING:
             said_in(daemon, os.strerror(number))
@@ -354,12 +352,6 @@ def said_in(daemon: Forked, what: str) -> None:
     assert what in daemon.log() or "failing" in daemon.log()  # a storm is told later
     links = wait_until(lambda: status(daemon), "an answer")
     assert any(what in (link["reason"] or "") for link in links), links
-
-
-def processor_time(daemon: Forked) -> float:
-    """Seconds that the daemon itself has used."""
-    fields = Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_every_call_has_its_outage(scratch: Path) -> None:

@@ -25,7 +25,6 @@ from tests.faults.test_errors import (
     Outage,
     failures,
     loaded,
-    processor_time,
     stumbled,
 )
 from tests.soak import SOAK
@@ -148,7 +147,6 @@ def test_a_call_that_fails_for_a_while(scratch: Path, name: str, number: int) ->
     outage = Outage(name, number)
     with troubled(scratch, outage) as (land, daemon):
         land.lease(daemon, "ab")
-        before = processor_time(daemon)
         daemon.rule(outage)
         land.hurt()
         os.unlink(land.ledger)
@@ -158,7 +156,6 @@ def test_a_call_that_fails_for_a_while(scratch: Path, name: str, number: int) ->
         assert not daemon.dead
         assert outage.failed
         assert outage.calls < MOST_CALLS
-        assert processor_time(daemon) - before < 0.2 + 0.5 * WINDOW
         assert len(daemon.log().splitlines()) < 100
         daemon.rule(go_on)
         wait_until(land.right, "mended")
