@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ovl_linkd.machine.containerd import Containerd
 
 FILE = "/etc/ovl-linkd/config.yaml"
+GUARDED = "/run/ov/c"  # in a directory of its own, and as short as what it is offered instead of
 
 
 def arguments(parser: "ArgumentParser") -> None:
@@ -172,9 +173,24 @@ def _containerd(options: "Namespace", its: "Containerd") -> int:
             "ovl-linkd init --print shows the one that is missing",
         )
     made = drop_ins.for_user(UNIT, [link])
+    print(_offer(link), end="", file=sys.stderr)
     print(_fragment(link, its))
     _put(made, write=options.write)
     return 0
+
+
+def _offer(link: "Link") -> str:
+    """How LINK gets a guard; empty where it has one, or this kernel has none for /run."""
+    from ovl_linkd.links.flags import is_append_only
+
+    if link.guard != "none" or is_append_only("/run") is None:
+        return ""
+    return (
+        f"# Mounts fail in the moment in which a cleaner has {link.path}. None gets it with\n"
+        f"# links: {{{link.name}: {{path: {GUARDED}, guard: append-only}}}}\n"
+        "# in /etc/ovl-linkd/config.yaml.d/guard.yaml: then systemctl reload ovl-linkd;\n"
+        "# systemctl enable --now ovl-linkd-guard; and this again.\n"
+    )
 
 
 def _under_exec(name: str) -> "DropIn":

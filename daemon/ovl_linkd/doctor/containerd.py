@@ -140,7 +140,10 @@ def _by_link(link: Link, containerd: Containerd) -> list[Finding]:
     seen = observe(link)
     if seen.state == "ok":
         what = f"root_path is the kept link {link.name}, {link.path}"
-        return [Finding(OK, what, _through(link, containerd))]
+        why = _through(link, containerd)
+        if link.guard == "none":
+            why += "; a cleaner may take it for a moment, but not with guard: append-only"
+        return [Finding(OK, what, why)]
     what = f"root_path is the link {link.name}, which is {seen.state}: {seen.reason}"
     why = {
         "dangling": "containerd starts without its overlayfs snapshotter",

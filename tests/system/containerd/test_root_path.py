@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ovl_linkd.commands import init_drop_in
+from ovl_linkd.commands.init import GUARDED
 from ovl_linkd.links.link import Link
 from tests.system.containerd.conftest import ARCHIVE
 from tests.system.containerd.images import LOOK, seen
@@ -13,7 +14,6 @@ from tests.system.containerd.node import SHORT, STORE, UNIT, Node, lower
 from tests.system.machine import Machine, until
 
 # As `ovl-linkd init --containerd` tells.
-GUARDED = "/run/ov/c"
 GUARD = f"links: {{ctrd: {{path: {GUARDED}, guard: append-only}}}}\n"
 # In /run/tried, what each of them complains of. By the time of change: a look makes nothing young.
 CLEANERS = {
