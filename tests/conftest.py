@@ -24,6 +24,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ovl_linkd import __version__
+from tests.kernel.world import features
 from tests.userland import DEBIAN_12, DEBIAN_13, TOP, Userland
 
 CI = os.environ.get("CI") == "true"
@@ -163,9 +164,13 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _lacking(what: str) -> str | None:
-    """Why `what` (`root`, or a command's name) can't be had here; None where it can."""
+    """Why `what` (`root`, a feature of the kernel or a command) can't be had here, if it can't."""
     if what == "root":
         return None if ROOT else "needs root"
+    if what == "lowerdir+":
+        return None if ROOT and features().one_by_one else "needs lowerdir+, of Linux 6.7"
+    if what == "descriptors":
+        return None if ROOT and features().descriptors else "needs layers as descriptors, of 6.13"
     path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     return None if shutil.which(what, path=path) else f"needs the command {what}"
 

@@ -15,9 +15,11 @@ from typing import NamedTuple, ParamSpec
 
 import pytest
 
-from ovl_linkd.overlay import mounting
+from ovl_linkd.overlay import mounting, probes
 
 P = ParamSpec("P")
+
+features = functools.cache(probes.features)
 
 STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"
 SNAPSHOTS = STORE + b"/snapshots"

@@ -13,7 +13,7 @@ CONFIG = "/run/demo.yaml"
 _DIRECTORY = "/run/ovl-linkd"  # what RuntimeDirectory= makes for the service
 _LOG = f"{_DIRECTORY}/log"
 _NOTIFY = f"{_DIRECTORY}/notify"
-_PATIENCE = 10.0  # seconds for what takes a fraction of one
+_PATIENCE = 60.0  # seconds for what takes a fraction of one, and many on an emulated machine
 _PAUSE = 0.01  # seconds
 
 _IN_MOVED_FROM, _IN_CREATE, _IN_DELETE = 0x40, 0x100, 0x200  # linux/inotify.h

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 
 from ovl_linkd.overlay import diagnosis, ladder, line, mounting, refusals
 from ovl_linkd.overlay.context import Context
-from ovl_linkd.overlay.limits import Limits
-from ovl_linkd.overlay.options import Options
+from ovl_linkd.overlay.limits import Limits, of_this_kernel
+from ovl_linkd.overlay.options import Options, layers_and_colons
 from ovl_linkd.overlay.prefixes import Prefix
 from ovl_linkd.overlay.shorten import plan
 
@@ -134,18 +134,40 @@ def _worth_another(rung: ladder.Rung, error: OSError) -> bool:
 
 
 def _words(options: Options) -> str | None:
-    """What the kernel says of OPTIONS, if that isn't that it doesn't know this way to give them."""
+    """What the kernel says of OPTIONS, if that isn't that it doesn't know this way to give them.
+
+    Then it is asked about the topmost layers: what is wrong with them, or with another option, is
+    wrong with all.
+    """
     words = diagnosis.kernels_words(options)
+    if words is not None and _NOT_THIS_WAY.search(words):
+        words = diagnosis.kernels_words(_topmost(options))
     return None if words is None or _NOT_THIS_WAY.search(words) else words
+
+
+def _topmost(options: Options) -> Options:
+    """OPTIONS with as many of the layers as fsconfig(2) takes in one value; at least two."""
+    most, parts = of_this_kernel().fsconfig, []
+    for part in options.parts:
+        name, equals, value = part.partition(b"=")
+        if name == b"lowerdir":
+            tokens = layers_and_colons(value)
+            while len(value) > most and len(tokens) > 3:
+                del tokens[-2:]
+                value = b"".join(tokens)
+        parts.append(name + equals + value)
+    return Options(tuple(parts), options.layers)
 
 
 def _explained(options: Options, error: OSError, known: str | None) -> CantMount:
     """What a person is told of ERROR: what looking found, else the kernel's own words."""
     if known is None and error.errno != errno.EPERM:
         known = _words(options)
+    remedy = ""
     if known is None:
         known = os.strerror(error.errno or 0)
-    remedy = ""
+        if error.errno == errno.EINVAL:
+            remedy = "the kernel may have said why in its log: dmesg"
     if error.errno == errno.EPERM:
         root = os.geteuid() == 0
         remedy = "it takes CAP_SYS_ADMIN here" if root else "only root may mount; use sudo"
