@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ovl_linkd.overlay import climbing, diagnosis, ladder, limits, mounting
 from ovl_linkd.overlay.context import Context
-from ovl_linkd.overlay.options import parse
+from ovl_linkd.overlay.options import Malformed, parse
 from ovl_linkd.overlay.shorten import Prefix
 from tests import older_kernel
 from tests.kernel.world import (
@@ -483,6 +483,63 @@ def test_whatever_the_layers_each_rung_shows_the_same_tree() -> None:
 
     check()
     assert mounts > (400 if known.descriptors else 200)
+
+
+LAYERS = st.sampled_from([b"/run/a", b"/run/./b", rb"/run/x\,y", rb"/run/p\:q", b"/run/c//"])
+LISTS = st.builds(
+    lambda layers, data: b"lowerdir=" + b"::".join([b":".join(layers), *data]),
+    st.lists(LAYERS, min_size=1, max_size=3),
+    st.lists(LAYERS, max_size=1),
+)
+OPTIONS = st.one_of(
+    LISTS,
+    LISTS,
+    LISTS,
+    st.sampled_from([b"", b"=x", b"index=on", b"metacopy=on", b"workdir=/run/w"]),
+    st.just(rb"upperdir=/run/\u,workdir=/run/w"),
+    st.sampled_from([b"lowerdir+=/run/a", b"lowerdir+=/run/b", b"datadir+=/run/p:q"]),
+    st.sampled_from([b"lowerdir", b"lowerdir=", b"upperdir=/run/u"]),
+)
+
+
+def mounted(mount: Callable[[], None]) -> tuple[list[bytes], list[str]] | None:
+    """What is to be seen after MOUNT, and by which other options; None where it is refused."""
+    try:
+        mount()
+    except OSError:
+        return None
+    # Which uuid depends on whether the upperdir has been mounted before.
+    others = [x for x in line().split()[-1].split(",") if "dir" not in x and "uuid" not in x]
+    found = sorted(os.listdir(MOUNT_POINT)), others
+    mounting.umount(MOUNT_POINT)
+    return found
+
+
+@in_a_private_world
+def test_value_by_value_the_kernel_takes_what_it_takes_as_a_text() -> None:
+    """The same tree by the same options; and what it refuses as a text it refuses so, too."""
+    for name in ("a", "b", "c", "x,y", "p:q", "u"):
+        os.makedirs(f"/run/{name}/only-{name}")
+    os.mkdir("/run/w")
+    taken = 0
+
+    @settings(max_examples=200)
+    @given(st.lists(OPTIONS, min_size=1, max_size=4).map(b",".join))
+    def check(text: bytes) -> None:
+        nonlocal taken
+        as_text = mounted(lambda: mounting.mount_overlay("overlay", MOUNT_POINT, text))
+        taken += as_text is not None
+        try:
+            values = ladder.settings(parse(text))
+        except Malformed:
+            assert as_text is None
+            return
+        rung = ladder.Rung("lowerdir+", b"", values)
+        by_value = mounted(lambda: climbing.mount_by(rung, b"overlay", MOUNT_POINT, 0, LIMITS))
+        assert by_value == as_text
+
+    check()
+    assert taken > 15
 
 
 def tree() -> list[tuple[bytes, bytes]]:

@@ -100,18 +100,18 @@ def rungs(
 
 def settings(options: Options) -> tuple[Setting, ...]:
     """Return what OPTIONS say as values for fsconfig(2), each lower layer by itself."""
-    found: list[Setting] = []
     items = list(options.items())
-    lists = [at for at, (name, value) in enumerate(items) if name == b"lowerdir" and value]
-    # lowerdir+ after a lowerdir is refused, and must stay so.
-    if lists and any(name in (b"lowerdir+", b"datadir+") for name, _ in items[lists[-1] :]):
+    lists = [at for at, (name, _) in enumerate(items) if name == b"lowerdir"]
+    added = any(name in (b"lowerdir+", b"datadir+") for name, _ in items)
+    # Beside lowerdir+ a list is refused, or undone: whether it is, is the kernel's to say.
+    if lists and (added or not all(items[at][1] for at in lists)):
         return settings_as_given(options)
+    found: list[Setting] = []
     for at, (name, value) in enumerate(items):
-        if name == b"lowerdir" and value:
-            if at == lists[-1]:  # it wins, over what was added before it, too
-                found = [each for each in found if each.name not in LOWER] + _added(value)
-        elif name:
-            found.append(_setting(name, value))
+        if name != b"lowerdir":
+            found += [_setting(name, value)] if name else []
+        elif value and at == lists[-1]:  # the last of several wins
+            found += _added(value)
     return tuple(found)
 
 
