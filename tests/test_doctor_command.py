@@ -32,9 +32,13 @@ CONCERNS = [
 ]
 
 
+# What else runs on the machine, containers with mounts of their own above all, is not to be seen.
+ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
 def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "ovl_linkd", "doctor", *words],
+        [*ALONE, sys.executable, "-W", "error", "-m", "ovl_linkd", "doctor", *words],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": DAEMON, "PYTHONDONTWRITEBYTECODE": "1"},

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="session")
 def programs() -> Iterator[Path]:
     """A directory with each C program of this one, compiled."""
-    with tempfile.TemporaryDirectory(prefix="ovl-linkd-programs-") as directory:
+    with tempfile.TemporaryDirectory(dir="/run") as directory:
         Path(directory).chmod(0o755)
         for source in HERE.glob("*.c"):
             target = Path(directory) / source.stem

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.machine import TARGET, TOP, Machine
+from tests.system.machine import TARGET, TOP, Machine, sweep
 
 
 def install(root: Path) -> None:
@@ -25,6 +25,7 @@ def install(root: Path) -> None:
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Path]:
     """The installed files. On a tmpfs: no layer of an overlay mount may lie in another."""
+    sweep()
     directory = Path("/run/installed")
     install(directory)
     yield directory

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 TOP = Path(__file__).parents[2]
@@ -22,6 +23,7 @@ SERVICE = "ovl-linkd.service"
 
 _HIDDEN = ("etc/systemd/system", "etc/tmpfiles.d", "etc/ovl-linkd", "var/log/journal")
 _UNWANTED = ("getty.target", "systemd-logind.service", "dbus.socket", "dbus.service")
+_CGROUP = "ovl-linkd-test-"  # and a process id
 _OLDER = Path("/sys/fs/cgroup/systemd")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -46,7 +48,7 @@ class Machine:
         self._network = network
         self._options = options
         self.root = place / "root"
-        self._cgroup = _own_cgroup() / f"ovl-linkd-test-{os.getpid()}"
+        self._cgroup = _own_cgroup() / f"{_CGROUP}{os.getpid()}"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
         upper = place / "upper"
@@ -184,8 +186,7 @@ class Machine:
             self._nspawn.wait(30)
         self._nspawn, self._leader = None, 0
         # systemd-nspawn makes one of the same name in the older hierarchy, where there is one.
-        twin = _OLDER / self._cgroup.relative_to(_unified())
-        for cgroup in (self._cgroup, twin):
+        for cgroup in (self._cgroup, _older(self._cgroup)):
             for directory, _, _ in os.walk(cgroup, topdown=False):
                 os.rmdir(directory)
 
@@ -195,12 +196,27 @@ class Machine:
         subprocess.run(["umount", self.root], check=True)
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
     """Wait until CONDITION is true; AssertionError if it isn't after some SECONDS."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it didn't come true"
         time.sleep(0.01)
+
+
+def sweep() -> None:
+    """Remove the cgroups that killed runs have left, but for those in which something runs."""
+    for top in (_own_cgroup(), _older(_own_cgroup())):
+        for left in top.glob(f"{_CGROUP}*"):
+            if not Path("/proc", left.name.removeprefix(_CGROUP)).exists():
+                for directory, _, _ in os.walk(left, topdown=False):
+                    with suppress(OSError):  # EBUSY
+                        os.rmdir(directory)
+
+
+def _older(cgroup: Path) -> Path:
+    """What lies at the place of CGROUP in the older hierarchy."""
+    return _OLDER / cgroup.relative_to(_unified())
 
 
 def _unified() -> Path:
