@@ -10,9 +10,10 @@
 # service that hides /root and /home can still start it.
 export PYTHON := /usr/bin/python3
 export VENV := .venv
-# More arguments for pytest: make test ARGS='-k keeper -x', or ARGS='-n 2 --dist loadfile' for two
-# at a time
+# More arguments for pytest: make test ARGS='-k keeper -x', or ARGS='-n 0 --pdb' for one test at a time
 ARGS :=
+# Two files at a time, in the order of their names: what takes longest does not come last.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 # How long `make soak` mounts while cleaners run.
 export SOAK_SECONDS := 600
@@ -62,7 +63,7 @@ demo: setup  ## the whole story on real overlay mounts; leaves nothing behind
 	$(AS_ROOT) $(VENV)/bin/ovl-linkd demo
 
 test: setup-test  ## every test, as root, in a mount namespace of their own; CI=true: a skip fails
-	$(AS_ROOT) $(VENV)/bin/python -m pytest --durations=5 $(ARGS)
+	$(AS_ROOT) $(VENV)/bin/python -m pytest $(TWO) --durations=5 $(ARGS)
 
 lint: setup-test  ## only the tests of the source itself: ruff, mypy, shellcheck, import directions
 	$(VENV)/bin/python -m pytest -q tests/test_house.py $(ARGS)

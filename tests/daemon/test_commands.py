@@ -6,6 +6,7 @@ import select
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -121,14 +122,20 @@ def test_no_links_are_all_ok(daemon: Daemon) -> None:
 
 def test_what_is_on_disk_counts_and_not_what_the_daemon_last_saw(kept: Daemon) -> None:
     """A stopped daemon (SIGSTOP, a debugger, a thrashing machine) takes calls and answers none."""
-    with kept.frozen():
+    with kept.frozen(), ThreadPoolExecutor() as pool:
         (kept.directory / "one").unlink()
+        # Each waits five seconds for an answer: both at once.
+        asked = pool.submit(_ovl, kept, "repair")
         run = _ovl(kept, "status", "--json")
+        repair = asked.result()
     assert run.returncode == 4, "4 before 3 before 1"
     state = json.loads(run.stdout)
     assert state["daemon"]["running"] is True
     assert "does not answer" in state["daemon"]["trouble"]
     assert [link["state"] for link in state["links"]] == ["missing", "ok"]
+    assert (repair.returncode, repair.stdout) == (4, "")
+    assert "does not answer" in repair.stderr
+    assert "  hint: " in repair.stderr
 
 
 def test_a_change_of_the_configuration_on_disk_is_shown(kept: Daemon) -> None:
@@ -285,14 +292,6 @@ def test_reload_waits_for_the_outcome(kept: Daemon) -> None:
     assert str(kept.config) in run.stderr
     assert "goes on with the configuration it has" in run.stderr
     assert [link["state"] for link in kept.call("Status")["links"]] == ["ok", "ok"]
-
-
-def test_a_daemon_that_doesn_t_answer_is_4(kept: Daemon) -> None:
-    with kept.frozen():
-        run = _ovl(kept, "repair")
-    assert (run.returncode, run.stdout) == (4, "")
-    assert "does not answer" in run.stderr
-    assert "  hint: " in run.stderr
 
 
 def test_a_faulty_file_leaves_its_daemon_within_reach(kept: Daemon) -> None:

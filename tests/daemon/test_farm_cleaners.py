@@ -93,7 +93,7 @@ def test_a_guarded_farm_is_out_of_every_cleaners_reach(farm: Farm) -> None:
     for cleaner in CLEANERS:
         clean(farm, cleaner)
         assert {short: os.lstat(short).st_ino for short in shorts} == before, cleaner
-        wait_until(farm.ledger.exists, "the ledger is back")
+    wait_until(farm.ledger.exists, "the ledger is back")
     assert farm.status()["repairs"] == 0
 
 

@@ -29,8 +29,8 @@ def kept(daemon: Daemon) -> Daemon:
 
 
 def test_nothing_happens_when_nothing_happens(kept: Daemon) -> None:
-    """Not one wake-up in two seconds: no polling, no timer, whatever state the links are in."""
-    assert kept.wake_ups(2.0) == 0
+    """Not one wake-up in a second: no polling, no timer, whatever state the links are in."""
+    assert kept.wake_ups(1.0) == 0
 
 
 def test_unrelated_events_elsewhere_wake_nobody(kept: Daemon, scratch: Path) -> None:
