@@ -28,6 +28,18 @@ class Problem(NamedTuple):
         return f"{escaped(self.file)}:{place}{self.what}{tail}"
 
 
+class ConfigError(Exception):
+    """A configuration that can't be used: `problems` holds everything that is wrong with it.
+
+    `passing`: it may well be right, but the machine could not read it for the moment.
+    """
+
+    def __init__(self, problems: tuple[Problem, ...], passing: bool = False) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+        self.passing = passing
+
+
 class Place(NamedTuple):
     """Where something is written, counted as in Problem."""
 
