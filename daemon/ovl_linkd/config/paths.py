@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ovl_linkd.config.node import Key, Node, Problem, escaped, find, label, mapping, shown, text_at
-from ovl_linkd.links.walk import unsafe_ancestor
+from ovl_linkd.links.walk import MAX_SYMLINKS, unsafe_ancestor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 NAME_MAX = 255  # include/uapi/linux/limits.h, bytes of one component
 PATH_MAX = 4095  # the same, less the NUL
 SUN_PATH_MAX = 103  # sockaddr_un.sun_path, less the NUL (unix(7)) and `.new` while it is made
-SYMLINKS_MAX = 40  # MAXSYMLINKS in include/linux/namei.h, path_resolution(7)
 
 
 def path_problems(root: Node) -> Iterator[tuple[Key, Problem]]:
@@ -200,7 +199,7 @@ def _follow(path: str, targets: dict[str, str]) -> tuple[str | None, list[str]]:
     None for a way that passes more of them than the kernel takes: a circle.
     """
     passed: list[str] = []
-    while len(passed) <= SYMLINKS_MAX:
+    while len(passed) <= MAX_SYMLINKS:
         at = path.find("/", 1)
         while at != -1 and path[:at] not in targets:
             at = path.find("/", at + 1)

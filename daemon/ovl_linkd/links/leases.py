@@ -85,10 +85,7 @@ class Leases:
                 memory = self._ledger.read()
             except Damaged as error:
                 memory, loss = None, f"is damaged: {error}"
-            if memory and memory.boot == boot and seen and seen > memory.mark:
-                loss = "is older than what lies in the farm"
-            elif memory is None and loss is None and seen is not None:
-                loss = "is gone"
+            loss = loss or _lost(memory, boot, seen)
             mark = memory.mark if memory else 0
             if memory and memory.boot != boot:
                 mark = min(mark, most)  # or ids of this boot could be above its microseconds
@@ -163,3 +160,15 @@ class Leases:
 
     def _renew(self) -> None:
         self._ledger.renew(Memory(self._boot, self._mark, list(self)))
+
+
+def _lost(memory: Memory | None, boot: str, seen: int | None) -> str | None:
+    """Why MEMORY, a ledger's, can't tell all ids that were given in BOOT; None if it can.
+
+    ``seen``: the highest in the farm's directory, None if there was no farm.
+    """
+    if memory is None:
+        return None if seen is None else "is gone"
+    if memory.boot == boot and seen and seen > memory.mark:
+        return "is older than what lies in the farm"
+    return None

@@ -14,6 +14,7 @@ from ovl_linkd.links.flags import is_append_only
 from ovl_linkd.links.ledger import Lease
 from ovl_linkd.links.link import (
     Link,
+    Observation,
     cause,
     create,
     create_parent,
@@ -104,29 +105,33 @@ class Plot:
             if is_right(link):
                 self._settle(lease.id, now)
                 return None
-            found = "missing"
             try:
                 create(link)
+                found = "missing"
             except FileExistsError:
-                found = "wrong"
                 seen = observe(link)
-                if seen.state in ("blocked", "failing"):
-                    self.amiss[lease.id] = Trouble(seen.state, seen.reason or "", seen.remedy or "")
-                    return None
-                if seen.state != "wrong":
-                    continue
-                if trouble := self._hold_back(link, now, insist):
-                    self.amiss[lease.id] = trouble._replace(
-                        reason=f"{trouble.reason}; {seen.reason}"
-                    )
+                if seen.state not in ("wrong", "blocked", "failing"):
+                    continue  # it has changed since
+                if trouble := self._in_the_way(link, seen, now, insist):
+                    self.amiss[lease.id] = trouble
                     return None
                 try:
                     exchange(link)
                 except (FileExistsError, FileNotFoundError):
                     continue
+                found = "wrong"
             self._settle(lease.id, now)
             return found
         return None
+
+    def _in_the_way(
+        self, link: Link, seen: Observation, now: float, insist: bool
+    ) -> Trouble | None:
+        """Why what was SEEN at LINK's path must stay for now; None if it may be exchanged."""
+        if seen.state != "wrong":
+            return Trouble(seen.state, seen.reason or "", seen.remedy or "")
+        trouble = self._hold_back(link, now, insist)
+        return trouble and trouble._replace(reason=f"{trouble.reason}; {seen.reason}")
 
     def _hold_back(self, link: Link, now: float, insist: bool) -> Trouble | None:
         """What to say if the entry LINK, which somebody replaced, can't be put right now."""

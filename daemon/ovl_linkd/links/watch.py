@@ -135,19 +135,13 @@ class Watch:
                 self.overflows += 1
                 return self.everything()
             for directory in self._by_wd.get(wd, ()):
+                if mask & _IGNORED:
+                    directory.wd = -1
                 if mask & _GONE or not name:
-                    if mask & _IGNORED:
-                        directory.wd = -1
                     for trails in directory.names.values():
                         stale.update(trails)
-                    continue
-                for trail in directory.names.get(name, ()):
-                    if trail.end is directory and not trail.through:
-                        tags[trail.tag] = None
-                    else:
-                        stale[trail] = None
-                for trail in directory.names.get(_EVERY, ()):
-                    tags[f"{trail.tag}/{name}"] = None
+                else:
+                    _sort_out(directory, name, tags, stale)
             if mask & _IGNORED:
                 self._by_wd.pop(wd, None)
         return self._again(stale, tags)
@@ -273,6 +267,20 @@ class Watch:
             self._inotify.rm_watch(directory.wd)
         except OSError:
             pass  # the kernel took it away with the inode; and one too many does no harm
+
+
+def _sort_out(
+    directory: _Directory, name: str, tags: dict[str, None], stale: dict[_Trail, None]
+) -> None:
+    """Add what happened to NAME in DIRECTORY: to TAGS where only the end of a way has changed, to
+    STALE where the way itself may lead elsewhere now."""
+    for trail in directory.names.get(name, ()):
+        if trail.end is directory and not trail.through:
+            tags[trail.tag] = None
+        else:
+            stale[trail] = None
+    for trail in directory.names.get(_EVERY, ()):
+        tags[f"{trail.tag}/{name}"] = None
 
 
 def _cached_lstat(cache: dict[str, os.stat_result], path: str) -> os.stat_result:
