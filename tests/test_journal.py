@@ -19,7 +19,7 @@ import pytest
 from systemd.journal import stream_fd
 
 from ovl_linkd.intercept import saying
-from ovl_linkd.links.keeper import Change, Repair, Status
+from ovl_linkd.links.history import Change, Repair, Status
 from ovl_linkd.links.link import Link
 from ovl_linkd.links.plot import Trouble
 from ovl_linkd.service.report import MESSAGE_IDS, Report, event, what

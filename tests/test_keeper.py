@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.links.flags import set_append_only
-from ovl_linkd.links.keeper import Change, Keeper, Status
+from ovl_linkd.links.history import Change, Status
+from ovl_linkd.links.keeper import Keeper
 from ovl_linkd.links.link import Link
 from tests.daemon.world import MS_RDONLY, MS_REMOUNT, NOBODY, as_user, mount, umount
 

@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from prometheus_client import parser as text_format
 from prometheus_client.openmetrics import parser as openmetrics
 
-from ovl_linkd.links.keeper import Change, Repair, Status
+from ovl_linkd.links.history import Change, Repair, Status
 from ovl_linkd.links.link import Link
 from ovl_linkd.links.plot import Trouble
 from ovl_linkd.links.terms import Status as FarmStatus

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from ovl_linkd.links.keeper import Change, Repair, Status
+from ovl_linkd.links.history import Change, Repair, Status
 from ovl_linkd.links.link import Link
 from ovl_linkd.service.report import MOST_LINES, WINDOW, Report, summary
 from ovl_linkd.service.systemd import Printable

@@ -7,7 +7,6 @@ Synchronous and without a clock: ``now`` is in seconds of CLOCK_BOOTTIME.
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 
@@ -16,10 +15,9 @@ from ovl_linkd.links.leases import Leases
 from ovl_linkd.links.ledger import Lease, Taken
 from ovl_linkd.links.pauses import Retry
 from ovl_linkd.links.plot import Plot, Trouble
-from ovl_linkd.links.terms import Full, NotALayer, Status, Unusable, Wanted
+from ovl_linkd.links.terms import Full, Status, Unusable, Wanted, layer
 
 TURN = 1_000  # entries that are looked at, or let go, before others get a turn
-_MOST_BYTES = 4_095  # of a symlink's text: PATH_MAX less the NUL (symlink(2))
 _EXPIRE_AGAIN = 60.0  # seconds after entries could not be removed
 
 
@@ -89,7 +87,7 @@ class Farm:
 
         They are all given, or none. Raises NotALayer, Full, Unusable.
         """
-        targets = [self._layer(path) for path in paths]
+        targets = [layer(path, self.wanted.path) for path in paths]
         if not self._ready(now):
             raise Unusable(self.status().trouble or Trouble("failing", "", ""))
         try:
@@ -147,27 +145,6 @@ class Farm:
         if self._plot.mend(lease, now, insist=True):
             self._repaired += 1
         return lease.id not in self._plot.amiss
-
-    def _layer(self, path: str) -> str:
-        """PATH as the text of a symlink. Raises NotALayer."""
-        if not path.startswith("/") or "\0" in path:
-            raise NotALayer(path, "not an absolute path")
-        try:
-            size = len(os.fsencode(path))
-        except UnicodeEncodeError:
-            raise NotALayer(path, "no path has these characters") from None
-        if size > _MOST_BYTES:
-            raise NotALayer(path, f"{size:,} bytes, a symlink holds {_MOST_BYTES:,}")
-        # What is spelt otherwise is the same directory, but for `..` behind a symlink.
-        target = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
-        if f"{target}/".startswith(f"{self.wanted.path}/"):
-            raise NotALayer(path, "it lies in the farm itself, whose entries go")
-        try:
-            if stat.S_ISDIR(os.stat(target).st_mode):
-                return target
-        except OSError as error:
-            raise NotALayer(path, error.strerror or str(error)) from None
-        raise NotALayer(path, "not a directory")
 
     # -- keeping ------------------------------------------------------------------------------
 

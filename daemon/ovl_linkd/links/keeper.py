@@ -6,10 +6,10 @@ clock (CLOCK_BOOTTIME in the daemon), and what was done goes out as values.
 
 import os
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from ovl_linkd.links.exchange import exchange, sweep
 from ovl_linkd.links.flags import is_append_only
+from ovl_linkd.links.history import Change, Outcome, Repair, Status
 from ovl_linkd.links.link import (
     Link,
     Observation,
@@ -25,47 +25,6 @@ from ovl_linkd.links.pauses import Retry, Rivalry
 from ovl_linkd.links.walk import unsafe_ancestor
 
 _ATTEMPTS = 4  # looks in a row at a path that changes while it is looked at
-
-
-class Repair(NamedTuple):
-    """A link that was put right: when, what was found instead, and the seconds it took."""
-
-    at: float
-    found: str  # "missing", or "wrong"
-    took: float
-    old: str | None = None  # what the wrong symlink said
-
-
-class Status(NamedTuple):
-    """All that is known of one link. Times are in seconds of the keeper's clock."""
-
-    link: Link
-    state: str
-    actual: str | None
-    target_exists: bool | None
-    reason: str | None
-    remedy: str | None
-    since: float
-    repairs: int
-    last_repair: Repair | None
-    next_try: float | None
-    fighting: bool
-
-
-class Change(NamedTuple):
-    """What one look did to a link, or found. ``before`` is None at the first look."""
-
-    before: Status | None
-    after: Status
-    repair: Repair | None = None
-
-
-class Outcome(NamedTuple):
-    """What mend() met at one link: what was ``seen``, if more than a look can tell later."""
-
-    name: str
-    seen: Observation | None
-    repair: Repair | None
 
 
 class _Entry:
@@ -264,7 +223,7 @@ class Keeper:
             fighting=entry.rivalry.fighting,
         )
         entry.status = after
-        if before and not repair and _same(before, after):
+        if before and not repair and after.news == before.news:
             return None
         return Change(before, after, repair)
 
@@ -289,17 +248,6 @@ class Keeper:
             except OSError as error:
                 failed.append((entry.link, error))
         return failed
-
-
-def _same(before: Status, after: Status) -> bool:
-    """Whether a person would see no difference worth telling."""
-    return (before.state, before.actual, before.target_exists, before.reason, before.fighting) == (
-        after.state,
-        after.actual,
-        after.target_exists,
-        after.reason,
-        after.fighting,
-    )
 
 
 def _unsafe(link: Link, safe: dict[str, str | None]) -> str | None:

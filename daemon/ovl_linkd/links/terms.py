@@ -1,8 +1,12 @@
-"""What is wanted of a farm, how it answers, and how it stands: plain values and exceptions."""
+"""What may be asked of a farm, how it answers, and how it stands: values and exceptions."""
 
+import os
+import stat
 from typing import NamedTuple
 
 from ovl_linkd.links.plot import Trouble
+
+_MOST_BYTES = 4_095  # of a symlink's text: PATH_MAX less the NUL (symlink(2))
 
 
 class NotALayer(Exception):
@@ -53,3 +57,28 @@ class Status(NamedTuple):
     leases: int
     expiries: int
     repairs: int
+
+
+def layer(path: str, farm: str) -> str:
+    """The directory PATH, which is to be leased, as the text of a symlink in FARM.
+
+    Raises NotALayer.
+    """
+    if not path.startswith("/") or "\0" in path:
+        raise NotALayer(path, "not an absolute path")
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise NotALayer(path, "no path has these characters") from None
+    if size > _MOST_BYTES:
+        raise NotALayer(path, f"{size:,} bytes, a symlink holds {_MOST_BYTES:,}")
+    # What is spelt otherwise is the same directory, but for `..` behind a symlink.
+    target = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+    if f"{target}/".startswith(f"{farm}/"):
+        raise NotALayer(path, "it lies in the farm itself, whose entries go")
+    try:
+        if stat.S_ISDIR(os.stat(target).st_mode):
+            return target
+    except OSError as error:
+        raise NotALayer(path, error.strerror or str(error)) from None
+    raise NotALayer(path, "not a directory")

@@ -25,7 +25,7 @@ from asyncvarlink import (
 from asyncvarlink.serviceinterface import PermissionDenied, VarlinkServiceInterface
 
 from ovl_linkd import __version__
-from ovl_linkd.links import keeper, terms
+from ovl_linkd.links import history, terms
 from ovl_linkd.service import wire
 from ovl_linkd.service.socket import Connection, Peer
 from ovl_linkd.service.wire import Link, Problem, Refused, Rewritten, Service, State, link
@@ -171,7 +171,7 @@ class Control(VarlinkInterface, name=INTERFACE):
             raise ConfigInvalid(problems=cast("Any", error.problems)) from None
         return self._state(self._service.statuses([]))
 
-    def _state(self, statuses: list[keeper.Status]) -> State:
+    def _state(self, statuses: list[history.Status]) -> State:
         daemon, whole = self._service.daemon(), wire.farm(self._service.farming)
         return {"daemon": daemon, "links": self._links(statuses), "farm": whole}
 
@@ -179,14 +179,14 @@ class Control(VarlinkInterface, name=INTERFACE):
         if not self._peer.trusted:
             raise PermissionDenied
 
-    def _find(self, names: list[str] | None) -> list[keeper.Status]:
+    def _find(self, names: list[str] | None) -> list[history.Status]:
         wanted = set(names or ())
         found = self._service.statuses(wanted)
         if unknown := wanted - {status.link.name for status in found}:
             raise NoSuchLink(name=min(unknown))
         return found
 
-    def _links(self, statuses: list[keeper.Status]) -> list[Link]:
+    def _links(self, statuses: list[history.Status]) -> list[Link]:
         return [link(status) for status in statuses]
 
 

@@ -11,7 +11,8 @@ from collections.abc import Collection
 from ovl_linkd import __version__, config_files, published, supervisors
 from ovl_linkd.config import Config, ConfigError, apart
 from ovl_linkd.errors import UserError
-from ovl_linkd.links.keeper import Change, Keeper, Outcome, Status
+from ovl_linkd.links.history import Change, Outcome, Status
+from ovl_linkd.links.keeper import Keeper
 from ovl_linkd.service import control
 from ovl_linkd.service.clock import clock, wall
 from ovl_linkd.service.farming import TAG, Farming

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ovl_linkd.links.keeper import Change, Status
+from ovl_linkd.links.history import Change, Status
 from ovl_linkd.links.link import Link
 from ovl_linkd.links.terms import Status as FarmStatus
 from ovl_linkd.overlay.limits import Limits, capacity, of_this_kernel

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 
-from ovl_linkd.links.keeper import Change, Status
+from ovl_linkd.links.history import Change, Status
 from ovl_linkd.links.plot import Trouble
 from ovl_linkd.text import printable
 

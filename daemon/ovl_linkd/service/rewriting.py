@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 
-from ovl_linkd.links.keeper import Status
+from ovl_linkd.links.history import Status
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix, layers_to_lease, plan

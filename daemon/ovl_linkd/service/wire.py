@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
-from ovl_linkd.links import keeper
+from ovl_linkd.links import history
 from ovl_linkd.links.flags import NOT_SET, SET
 from ovl_linkd.service.clock import wall
 from ovl_linkd.service.farming import Farming
@@ -130,16 +130,16 @@ class Service(Protocol):
 
     def daemon(self) -> Daemon: ...
 
-    def statuses(self, names: Collection[str]) -> list[keeper.Status]: ...
+    def statuses(self, names: Collection[str]) -> list[history.Status]: ...
 
-    def repair(self, names: list[str], adopt: bool) -> list[keeper.Status]: ...
+    def repair(self, names: list[str], adopt: bool) -> list[history.Status]: ...
 
     async def reload(self) -> None: ...
 
     def rewrite(self, options: str, when: str) -> Rewritten: ...
 
 
-def link(status: keeper.Status) -> Link:
+def link(status: history.Status) -> Link:
     """STATUS as it goes over the wire."""
     last = status.last_repair
     return Link(
