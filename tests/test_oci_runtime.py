@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +298,28 @@ def test_what_is_too_long_and_malformed_is_not_clipped_either(
     assert says in said
 
 
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        (lambda text: text + b"\n// by hand\n", "something follows the end of the JSON"),
+        (lambda text: text.replace(b'"linux"', b'"\xff": 1, "linux"'), "not UTF-8"),
+    ],
+)
+def test_what_runc_reads_all_the_same_is_not_clipped_either(
+    bundle: Bundle, odd: Callable[[bytes], bytes], says: str
+) -> None:
+    """Its JSON is Go's, which stops reading where the JSON ends, and mends what is not UTF-8."""
+    file = bundle.directory / "config.json"
+    ids, options = long_options(bundle, 10)
+    file.write_bytes(odd(bundle.config(options)))
+    assert seen(bundle.run("run", "x", program="runc").stdout) == all_of(ids)
+    _, options = long_options(bundle)
+    file.write_bytes(odd(bundle.config(options)))
+    done = bundle.run("run", "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+
+
 def test_two_lists_of_mounts_are_not_guessed_at(bundle: Bundle) -> None:
     text = bundle.config(["lowerdir=/a:/b"])
     (bundle.directory / "config.json").write_bytes(text[:-1] + b', "Mounts": []}')
@@ -389,6 +411,10 @@ def test_another_config_of_crun_s_is_shortened_but_read_from_no_pipe(bundle: Bun
     other = (bundle.directory / "config.json").rename(bundle.world.place / "other.json")
     done = bundle.run("run", "--config", str(other), "x", OVL_LINKD_RUNTIME="crun")
     assert (done.returncode, seen(done.stdout)) == (0, all_of(ids))
+    (bundle.directory / "config.json").write_bytes(other.read_bytes())
+    named = ("run", "--bundle", str(bundle.directory), "--config", "config.json", "x")
+    done = bundle.run(*named, cwd="/", OVL_LINKD_RUNTIME="crun")
+    assert (done.returncode, seen(done.stdout)) == (0, all_of(ids)), "the bundle's, wherever we are"
     _, first, second, _ = options[-1].split(":", 3)
     (bundle.world.place / "short.json").write_bytes(bundle.config([f"lowerdir={first}:{second}"]))
     words = shlex.join([str(bundle.program), "--root", str(bundle.state), *bundle.more])

@@ -26,7 +26,7 @@ OBJECT, ARRAY, STRING, SCALAR = "an object", "a list", "a string", "a number, tr
 
 
 class Ambiguous(Malformed):
-    """A key that is there twice: programs differ in which of the two they take."""
+    """What programs read differently: a key that is there twice, a string that is not UTF-8."""
 
 
 class Value(NamedTuple):
@@ -66,7 +66,7 @@ class Value(NamedTuple):
         return self.text[self.start : self.end]
 
     def string(self) -> Spelt:
-        """Return what a string says, in UTF-8. Raises Malformed where it says no characters."""
+        """Return what a string says, in UTF-8. Raises Ambiguous where it says no characters."""
         first, last = self.start + 1, self.end - 1
         if self.text.find(b"\\", first, last) < 0:
             spelt = plain(self.text, first, last)
@@ -76,7 +76,7 @@ class Value(NamedTuple):
             spelt.value.decode()
         except UnicodeDecodeError:
             raise located(
-                self.text, self.start, Malformed("a string that is not UTF-8", "no JSON holds it")
+                self.text, self.start, Ambiguous("a string that is not UTF-8", "no JSON holds it")
             ) from None
         return spelt
 
@@ -101,6 +101,11 @@ def read(text: bytes) -> Value:
     if reader.at < len(text):
         raise reader.wrong("something follows the end of the JSON", "take it away")
     return value
+
+
+def first(text: bytes) -> Value:
+    """Return the value that TEXT begins with, as Go's json.Decoder does. Raises as read()."""
+    return _Reader(text).value(0)
 
 
 def spell(value: bytes) -> bytes:

@@ -44,9 +44,12 @@ def shortened(text: bytes) -> bytes | None:
 
 
 def _is_too_long(text: bytes) -> bool:
-    """Whether the config.json TEXT has an overlay that the runtime would not get mounted."""
+    """Whether the config.json TEXT has an overlay that the runtime would not get mounted.
+
+    runc pays no heed to what follows the JSON: neither does this, or it would miss the overlay.
+    """
     try:
-        overlays = oci.overlays(json_text.read(text))
+        overlays = oci.overlays(json_text.first(text))
     except Ambiguous as error:
         raise UserError(f"{CONFIG}: {error.what}", error.hint) from None
     except Malformed:

@@ -17,6 +17,7 @@ from ovl_linkd.oci_runtime.arguments import BUNDLE, CONFIG, RUNTIME, Call
 
 VARIABLE = "OVL_LINKD_RUNTIME"
 _DEFAULT = "runc"
+_IN_BUNDLE = "config.json"
 _MOST = 16 << 20  # bytes of a config.json that are read (formats.spelling.MOST_JSON)
 _REFUSED = 1  # as runc ends where it refuses
 # As a shell has it.
@@ -50,7 +51,9 @@ def _shortened(call: Call, runtime: str) -> list[str]:
     """Return the words of CALL, for a bundle that can be mounted. Raises UserError, OSError."""
     directory = call.value(BUNDLE) or "."
     config = call.value(CONFIG)
-    file = config or os.path.join(directory, "config.json")
+    if config == _IN_BUNDLE:
+        config = None  # any other name counts from the working directory (crun's create.c)
+    file = config or os.path.join(directory, _IN_BUNDLE)
     given = _with_overlays(file)
     if given is None:
         return list(call.words)
