@@ -141,6 +141,16 @@ def test_a_dependency_may_stand_in_any_of_the_places(tree: Tree) -> None:
     assert tree.wrong(LAYERS) == [], "masked"
 
 
+def test_a_drop_in_for_the_beginning_of_a_name_counts(tree: Tree) -> None:
+    """As foo-.service.d does for foo-bar.service; one of the type's with its name hides nothing."""
+    tree.unit("a-b-c.service", "[Service]\nExecStart=/bin/x /run/ctrdl/1\n")
+    tree.unit("a-.service.d/10.conf", "[Unit]\nAfter=ovl-linkd.service\n")
+    tree.unit("a-b-.service.d/20.conf", "[Unit]\nWants=ovl-linkd.service\n")
+    assert tree.wrong(LAYERS) == []
+    tree.unit("service.d/10.conf", "[Unit]\n", "etc")
+    assert tree.wrong(LAYERS) == []
+
+
 def test_a_mount_finds_the_early_links_once_they_are_enabled(tree: Tree) -> None:
     """Also one that the generator made of a line in fstab; unless it starts even earlier."""
     mount = "[Mount]\nWhat=o\nWhere=/x\nType=overlay\nOptions=lowerdir=/run/ctrdl/1:/run/ctrdl/2\n"

@@ -62,6 +62,20 @@ def files(machine: Machine) -> set[str]:
     return {path for path in found if not path.startswith(LOGS)}
 
 
+def supervisor_is_spared(machine: Machine) -> None:
+    """What `exec` asks of systemd: by a word that it doesn't know there would be no scope at all."""
+    command = ("/usr/bin/ovl-linkd", "exec", "--", "sleep", "inf")
+    machine.run("systemd-run", "--quiet", "--unit=engine", *command)
+    listing = ("list-units", "--plain", "--no-legend", "ovl-linkd-exec-*.scope")
+    until(lambda: machine.systemctl(*listing))
+    scope = machine.systemctl(*listing).split()[0]
+    assert machine.show("Before", scope).split().count("engine.service") == 1
+    assert machine.show("ManagedOOMPreference", scope) == "omit"
+    assert machine.show("OOMPolicy", scope) == "continue"
+    machine.systemctl("stop", "engine")
+    until(lambda: not machine.systemctl(*listing))
+
+
 def test_it_is_installed_used_and_purged_without_a_trace(machine: Machine) -> None:
     before = files(machine)
     install(machine)
@@ -81,6 +95,7 @@ def test_it_is_installed_used_and_purged_without_a_trace(machine: Machine) -> No
     explained = ("journalctl", "-x", "-q", "--no-pager", "-u", "ovl-linkd")
     until(lambda: "The link ctrdl was missing and has been" in machine.run(*explained).stdout)
     assert "Operation not permitted" not in machine.journal("-u", "ovl-linkd")
+    supervisor_is_spared(machine)
     # mount.overlay is switched on by a link, and switched off with the package.
     machine.run("ln", "-s", "/usr/lib/ovl-linkd/mount.overlay", "/usr/sbin/")
     layers = [f"/run/{'l' * 200}/{number}" for number in range(60)]

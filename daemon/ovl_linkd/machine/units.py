@@ -5,6 +5,7 @@ Source: systemd.unit(5), systemd.syntax(7). A value keeps its quotes and specifi
 
 import os
 import re
+from itertools import product
 from typing import NamedTuple
 
 #: Highest precedence first.
@@ -119,18 +120,23 @@ def is_enabled(name: str, root: str = "") -> bool:
 
 
 def _drop_ins(name: str, root: str) -> list[str]:
-    """The drop-ins for NAME and for its type, by file name; of one name only the highest."""
+    """The drop-ins for NAME, its beginnings and its type, by file name; of one only the highest.
+
+    A type's is below any of a name's, wherever they lie (systemd.unit(5)).
+    """
+    stem, dot, kind = name.rpartition(".")
+    beginnings = [stem[: dash.end()] for dash in re.finditer("-", stem)]
+    owners = [name, *(beginning + dot + kind for beginning in reversed(beginnings))]
     highest: dict[str, str] = {}
-    for directory in DIRECTORIES:
-        for owner in (name, name.rpartition(".")[2]):
-            path = f"{root}{directory}/{owner}.d"
-            try:
-                listed = os.listdir(path)
-            except OSError:
-                continue
-            for each in listed:
-                if each.endswith(".conf"):
-                    highest.setdefault(each, f"{path}/{each}")
+    for place in (*product(DIRECTORIES, owners), *product(DIRECTORIES, [kind])):
+        path = f"{root}{'/'.join(place)}.d"
+        try:
+            listed = os.listdir(path)
+        except OSError:
+            continue
+        for each in listed:
+            if each.endswith(".conf"):
+                highest.setdefault(each, f"{path}/{each}")
     return [highest[each] for each in sorted(highest) if os.path.isfile(highest[each])]
 
 
