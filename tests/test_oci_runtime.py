@@ -278,6 +278,8 @@ def test_what_cannot_fit_is_refused_where_an_engine_looks_for_it(
     assert "mount(2) takes 4,095" in said
     (line,) = log.read_text().splitlines()
     assert "mount(2) takes 4,095" in (json.loads(line)["msg"] if log_format == "json" else line)
+    assert bundle.run("--log", "journald:x", "create", "x").returncode == 1
+    assert not (bundle.directory / "journald:x").exists(), "crun's journal is no file"
     assert not (bundle.directory / NAME).exists()
 
 
@@ -318,6 +320,25 @@ def test_what_runc_reads_all_the_same_is_not_clipped_either(
     done = bundle.run("run", "x")
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
+
+
+def test_what_is_too_long_to_be_read_is_not_clipped_either(bundle: Bundle) -> None:
+    _, options = long_options(bundle)
+    bundle.config(options, annotations={"long": "x" * (16 << 20)})
+    done = bundle.run("run", "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "config.json is longer than 16,777,216 bytes" in done.stderr
+
+
+def test_who_may_read_the_one_config_may_read_the_other(bundle: Bundle) -> None:
+    """A hook may run as somebody else; the umask of an engine is nobody's wish."""
+    _, options = long_options(bundle)
+    bundle.config(options)
+    (bundle.directory / "config.json").chmod(0o644)
+    words = shlex.join([str(bundle.program), "--root", str(bundle.state), "run", "x"])
+    assert bundle.run("-c", f"umask 077; {words}", program="bash").returncode == 0
+    made = bundle.directory / NAME / "config.json"
+    assert made.stat().st_mode & 0o777 == 0o644
 
 
 def test_two_lists_of_mounts_are_not_guessed_at(bundle: Bundle) -> None:

@@ -63,7 +63,7 @@ def files(machine: Machine) -> set[str]:
 
 
 def supervisor_is_spared(machine: Machine) -> None:
-    """What `exec` asks of systemd: by a word that it doesn't know there would be no scope at all."""
+    """What `exec` asks of systemd: for one word that it doesn't know there would be no scope."""
     command = ("/usr/bin/ovl-linkd", "exec", "--", "sleep", "inf")
     machine.run("systemd-run", "--quiet", "--unit=engine", *command)
     listing = ("list-units", "--plain", "--no-legend", "ovl-linkd-exec-*.scope")

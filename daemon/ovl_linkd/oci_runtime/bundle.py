@@ -18,7 +18,7 @@ import stat
 from ovl_linkd.errors import UserError
 from ovl_linkd.formats import json_text, oci
 from ovl_linkd.formats.json_text import OBJECT, STRING, Ambiguous, Value
-from ovl_linkd.formats.spelling import Edit, apply
+from ovl_linkd.formats.spelling import MOST_JSON, Edit, apply
 from ovl_linkd.formats.table import FORMATS
 from ovl_linkd.overlay import limits
 from ovl_linkd.overlay.options import Malformed
@@ -48,6 +48,9 @@ def _is_too_long(text: bytes) -> bool:
 
     runc pays no heed to what follows the JSON: neither does this, or it would miss the overlay.
     """
+    if len(text) > MOST_JSON:
+        what = f"{CONFIG} is longer than {MOST_JSON:,} bytes"
+        raise UserError(what, "what is in it can't be told; take out what it doesn't need")
     try:
         overlays = oci.overlays(json_text.first(text))
     except Ambiguous as error:
@@ -138,9 +141,10 @@ def _put(directory: int, text: bytes, mode: int) -> None:
     """Put TEXT into DIRECTORY as its config.json; as a whole, others may be reading it."""
     name = f"{CONFIG}.{os.urandom(6).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(name, flags, mode, dir_fd=directory)
+    descriptor = os.open(name, flags, 0o600, dir_fd=directory)
     try:
         with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)  # whatever this process' umask
             file.write(text)
         os.rename(name, CONFIG, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:

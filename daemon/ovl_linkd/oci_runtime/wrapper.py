@@ -18,6 +18,7 @@ from ovl_linkd.oci_runtime.arguments import BUNDLE, CONFIG, RUNTIME, Call
 VARIABLE = "OVL_LINKD_RUNTIME"
 _DEFAULT = "runc"
 _IN_BUNDLE = "config.json"
+_NO_FILES = ("journald:", "syslog:")  # what else than files --log may name (crun(1))
 _MOST = 16 << 20  # bytes of a config.json that are read (formats.spelling.MOST_JSON)
 _REFUSED = 1  # as runc ends where it refuses
 # As a shell has it.
@@ -106,7 +107,7 @@ def _complain(call: Call, error: UserError | OSError) -> None:
         said += f"; {error.hint}"
     _say(said)
     log = call.value("log")
-    if not log:
+    if not log or log.startswith(_NO_FILES):
         return
     import json
     import time
