@@ -39,6 +39,8 @@ def run(options: "Namespace") -> int:
 
 def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
     """(concern, its findings), in the order in which they are shown."""
+    from functools import cache
+
     from ovl_linkd import client
     from ovl_linkd.doctor import (
         below_exec,
@@ -56,6 +58,7 @@ def examine(config_file: str | None) -> "list[tuple[str, list[Finding]]]":
 
     links, farmed, others, faulty = _configured(config_file)
 
+    @cache
     def containerds() -> "list[machine.Containerd]":
         return [machine.read(), *machine.others()]
 
