@@ -16,7 +16,7 @@ _PATH = "/org/freedesktop/systemd1"
 
 
 # That systemd-oomd leaves the scope alone (systemd 248), and systemd what is left of it when the
-# kernel has killed one of it (253).
+# kernel has killed one of it (253, and Debian's 252).
 _SPARED: list[tuple[str, str, Value]] = [("ManagedOOMPreference", "s", "omit")]
 _CONTINUED: list[tuple[str, str, Value]] = [("OOMPolicy", "s", "continue")]
 
