@@ -1,6 +1,7 @@
 """unlink(2) to visible again, by the real daemon and by the least that C can do."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 from tests.bench import world
 from tests.bench.figures import Figure, rounds, sample
@@ -35,6 +36,36 @@ def measure(effort: float) -> Iterator[Figure]:
                 budget,
                 command="remover " + " ".join(map(str, words)),
             )
+    yield from during_a_flood(effort)
+
+
+def during_a_flood(effort: float) -> Iterator[Figure]:
+    """The same with a stranger at the control socket who does what he can, and without, in turn.
+
+    He has the processor of who measures, and both who measures and the daemon go before whoever
+    else runs: what is measured is what the daemon makes of him, and not what the scheduler does.
+    """
+    keeper, remover = world.processors() or (None, None)
+    ours = world.fresh("ours")
+    config = world.configuration("one", [(f"{ours}/link", world.STORE)])
+    words = ("one", rounds(300, effort), PAUSE, ours)
+    times: dict[bool, list[float]] = {True: [], False: []}
+    with world.daemon(config, keeper) as (daemon, _):
+        world.put_first(daemon.pid)
+        for turn in range(2 * rounds(10, effort)):
+            daemon.settle()
+            with ExitStack() as stack:
+                if turn % 2:
+                    stack.enter_context(world.flooded(f"{world.PLACE}/one.sock", remover))
+                lines = world.removed(remover, *words, first=True)
+            times[bool(turn % 2)] += microseconds(lines)[0]
+    during, without = sample(times[True]), sample(times[False])
+    command = "remover " + " ".join(map(str, words))
+    yield Figure(
+        "unlink to restored during a flood", during, "µs", "without", without, command=command
+    )
+    late = sample(during.p99), sample(without.p99)
+    yield Figure("  99 of 100 within", late[0], "µs", "without", late[1], 1.0, command=command)
 
 
 def microseconds(lines: list[tuple[int, ...]]) -> list[list[float]]:

@@ -36,7 +36,10 @@ THEMES = {
         "From before unlink(2) to when the link is there again, as another processor sees it, in "
         "turn for the daemon and for a minimal C program (inotify and symlink(2), nothing else). "
         "With a millisecond between removals what both need is still in the processor's caches; "
-        "after 20 ms of rest it isn't.",
+        "after 20 ms of rest it isn't. During a flood, a stranger on the other processor does what "
+        "he can at the control socket: connections without end, calls by the hundred, halves of "
+        "messages, huge ones, and no answer ever read; who measures and the daemon then go before "
+        "all others (SCHED_FIFO).",
         restoring.measure,
     ),
     "peers": Theme(

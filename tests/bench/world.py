@@ -12,10 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ovl_linkd.overlay import mounting
+from tests.daemon.world import NOBODY
+from tests.flooding import flood
 
 HERE = Path(__file__).parent
 PLACE = Path("/run/bench")  # on a tmpfs, as the product's own links are
@@ -131,6 +133,11 @@ def pin(pid: int, processor: int | None) -> None:
         os.sched_setaffinity(pid, {processor})
 
 
+def put_first(pid: int) -> None:
+    """Have PID run before everything else on its processor (sched(7), SCHED_FIFO)."""
+    os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+
+
 @contextmanager
 def daemon(config: str | None = None, on: int | None = None) -> Iterator[tuple[Process, float]]:
     """The real daemon with the configuration file CONFIG, or the standard one.
@@ -192,15 +199,37 @@ def c_loop(directory: Path, target: str, on: int | None = None) -> Iterator[Proc
             _end(child)
 
 
-def removed(on: int | None, *arguments: object) -> list[tuple[int, ...]]:
-    """What the remover printed, run on the processor ON: lines of nanoseconds."""
+def removed(on: int | None, *arguments: object, first: bool = False) -> list[tuple[int, ...]]:
+    """What the remover printed, run on the processor ON: lines of nanoseconds.
+
+    FIRST: as by put_first().
+    """
     command = [str(PLACE / "remover"), *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         pin(child.pid, on)
+        if first:
+            put_first(child.pid)
         said, _ = child.communicate()
     if child.returncode:
         raise RuntimeError(f"the remover failed: {child.returncode}")
     return [tuple(map(int, line.split())) for line in said.splitlines()]
+
+
+@contextmanager
+def flooded(path: str, on: int | None) -> Iterator[None]:
+    """A stranger on the processor ON floods the control socket PATH."""
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            pin(0, on)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            flood(path, PATIENCE)
+        os._exit(0)
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

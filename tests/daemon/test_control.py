@@ -293,6 +293,19 @@ def test_who_calls_without_reading_waits(daemon_of_all: Daemon) -> None:
     still_serves(daemon_of_all)
 
 
+def test_a_stranger_s_call_that_takes_long_to_understand_is_not_answered(
+    daemon_of_all: Daemon,
+) -> None:
+    """For a third of a second no link was put right while so many options were told apart."""
+
+    def rewrite() -> bool:
+        return bool(daemon_of_all.call("Rewrite", options="," * 100_000)["result"]["fits"])
+
+    assert not rewrite()
+    with pytest.raises(client.NoAnswer):
+        as_user(NOBODY, rewrite)
+
+
 def test_one_user_s_idle_connections_keep_nobody_else_out(daemon_of_all: Daemon) -> None:
     path, before = daemon_of_all.socket, descriptors(daemon_of_all)
     reading, writing = os.pipe()

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ from tests.daemon.world import (
 from tests.faults.forked import Forked
 from tests.faults.scene import RUN, look
 from tests.faults.supervised import Call
+from tests.flooding import flood
 from tests.soak import SOAK
 
 pytestmark = pytest.mark.needs("root")
@@ -287,27 +287,6 @@ def test_a_target_that_is_a_maze_is_not_walked(daemon: Daemon, scratch: Path) ->
 
 
 # --- a flood ---------------------------------------------------------------------------------
-
-
-def flood(path: str, seconds: float) -> int:
-    """What a user does who means no good; how many connections were tried."""
-    held: list[socket.socket] = []
-    tried, end = 0, time.monotonic() + seconds
-    monitor = b'{"method":"org.ovl-linkd.Control.Monitor","more":true}\0'
-    messages = [
-        monitor, b'{"method":"org.ovl-linkd.Contr', b"x" * 300_000, b"[" * 50_000 + b"\0",
-        b'{"method":"org.ovl-linkd.Control.Status"}\0' * 200,
-    ]  # fmt: skip
-    while time.monotonic() < end:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        with suppress(OSError):
-            connection.connect(path)
-            connection.send(messages[tried % len(messages)])  # and nothing is ever read
-        held.append(connection)
-        tried += 1
-        if len(held) > 300:
-            held.pop(tried % 300).close()
-    return tried
 
 
 def test_a_flood_at_the_socket_delays_no_repair_for_long(daemon: Daemon, scratch: Path) -> None:

@@ -7,7 +7,8 @@ import asyncio
 import logging
 import socket
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 from asyncvarlink import (
@@ -23,11 +24,13 @@ from asyncvarlink import (
     varlinkmethod,
 )
 from asyncvarlink.serviceinterface import PermissionDenied, VarlinkServiceInterface
+from asyncvarlink.types import JSONObject
 
 from ovl_linkd import __version__
 from ovl_linkd.links import history, terms
 from ovl_linkd.service import wire
 from ovl_linkd.service.socket import Connection, Peer
+from ovl_linkd.service.turns import Turns
 from ovl_linkd.service.wire import Link, Problem, Refused, Rewritten, Service, State, link
 
 INTERFACE = "org.ovl-linkd.Control"
@@ -38,6 +41,7 @@ warnings.filterwarnings("ignore", "coroutine method 'aclose'", RuntimeWarning)
 logging.getLogger("asyncvarlink").setLevel(logging.CRITICAL)
 
 MOST_BYTES = 256 * 1024  # of one request: 131,060 bytes of options fit
+MOST_MARKS = 4_000  # commas and backslashes in one of a stranger's: each takes time to understand
 
 
 class NoSuchLink(TypedVarlinkErrorReply, interface=INTERFACE):
@@ -118,6 +122,7 @@ class Control(VarlinkInterface, name=INTERFACE):
         try:
             yield self._links(self._service.statuses([]))
             while changed := await changes.next():
+                self._service.catch_up()  # a change is news for all who follow, one by one
                 yield self._links(self._service.statuses(changed))
             raise LastResult([])  # the daemon stops
         finally:
@@ -193,18 +198,25 @@ class Control(VarlinkInterface, name=INTERFACE):
 class _Protocol(VarlinkInterfaceServerProtocol):
     """One client. It gets its next answer when it has taken the one before."""
 
-    def __init__(self, registry: VarlinkInterfaceRegistry, catch_up: Callable[[], None]) -> None:
+    def __init__(self, registry: VarlinkInterfaceRegistry, turns: Turns, peer: Peer) -> None:
         super().__init__(registry)
-        self._catch_up = catch_up
+        self._turns = turns
+        self._peer = peer
         self._pending = 0  # bytes of a request that isn't complete
+        self._marks = 0  # and commas and backslashes
         self._sent: asyncio.Future[None] | None = None
         self._following: asyncio.Future[None] | None = None  # a Monitor that is under way
 
     def message_received(self, data: bytes, fds: FileDescriptorArray | None) -> None:
-        self._catch_up()  # a turn of the loop may bring 256 messages: the links go first
+        self._turns.catch_up()  # a turn of the loop may bring 256 messages: the links go first
         end = data.rfind(0)
         self._pending = len(data) - end - 1 if end >= 0 else self._pending + len(data)
-        if self._pending > MOST_BYTES:
+        self._marks = (
+            data.count(b",", end + 1)
+            + data.count(b"\\", end + 1)
+            + (0 if end >= 0 else self._marks)
+        )
+        if self._pending > MOST_BYTES or (self._marks > MOST_MARKS and not self._peer.trusted):
             self.close()
             return
         try:
@@ -218,6 +230,11 @@ class _Protocol(VarlinkInterfaceServerProtocol):
     ) -> asyncio.Future[None]:
         self._sent = super().send_reply(reply, fds, autoclose)
         return self._sent
+
+    def request_received(
+        self, obj: JSONObject, fds: FileDescriptorArray | None
+    ) -> asyncio.Future[None] | None:
+        return self._turns.take(partial(super().request_received, obj, fds), self._peer)
 
     def call_received(
         self, call: VarlinkMethodCall, fds: FileDescriptorArray | None
@@ -273,7 +290,7 @@ def is_a_client_s(context: Mapping[str, object]) -> bool:
     return False
 
 
-def attach(service: Service, connection: socket.socket, peer: Peer) -> Connection:
+def attach(service: Service, turns: Turns, connection: socket.socket, peer: Peer) -> Connection:
     """Serve CONNECTION in the running event loop."""
     registry = VarlinkInterfaceRegistry()
     registry.register_interface(
@@ -284,7 +301,7 @@ def attach(service: Service, connection: socket.socket, peer: Peer) -> Connectio
         asyncio.get_running_loop(),
         connection,
         connection,
-        _Protocol(registry, service.catch_up),
+        _Protocol(registry, turns, peer),
         # One read per turn of the loop, so that who writes without end can't hold up a repair.
         boundary_predictor=None,
     )

@@ -26,6 +26,7 @@ from ovl_linkd.service.subscription import Followers
 from ovl_linkd.service.systemd import notify, open_log, passed_socket, watchdog_interval
 from ovl_linkd.service.textfile import Textfile
 from ovl_linkd.service.troubles import PAUSE, Paced, Troubles
+from ovl_linkd.service.turns import Turns
 from ovl_linkd.service.watching import Watching, open_watch
 from ovl_linkd.service.wire import Daemon, Problem, Refused, Rewritten
 
@@ -60,6 +61,7 @@ class Service:
         self._reloading = asyncio.Lock()
         self._hangup: asyncio.Task[None] | None = None
         self.followers = Followers()
+        self._turns = Turns(self.catch_up)
         self._socket = ControlSocket(self._config.control_socket, self._attach)
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
@@ -305,7 +307,7 @@ class Service:
     # -- edges --------------------------------------------------------------------------------
 
     def _attach(self, connection: socket.socket, peer: Peer) -> Connection:
-        return control.attach(self, connection, peer)
+        return control.attach(self, self._turns, connection, peer)
 
     def _open_socket(self) -> None:
         """Open the control socket. A daemon that can't be asked still keeps its links."""

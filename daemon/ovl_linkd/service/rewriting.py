@@ -30,10 +30,11 @@ def rewrite(statuses: Iterable[Status], farming: Farming, options: str, when: st
         for status in statuses
         if status.state == "ok"
     ]
-    made = plan(raw, prefixes, of_this_kernel(), when)
-    if not made.fits and (path := farming.path):
+    limits = of_this_kernel()
+    made = plan(raw, prefixes, limits, when)
+    if not made.fits and made.layers <= limits.layers and (path := farming.path):
         farm = farming.known(layers_to_lease(raw, prefixes, os.fsencode(path)))
-        made = plan(raw, prefixes, of_this_kernel(), when, farm=farm)
+        made = plan(raw, prefixes, limits, when, farm=farm)
     return Rewritten(
         strategy=made.strategy,
         options=os.fsdecode(made.options),

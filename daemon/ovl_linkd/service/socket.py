@@ -20,6 +20,10 @@ MOST_CONNECTIONS = 256  # in all
 MOST_UNTRUSTED = 192  # of users other than root and our own: they can't keep those out,
 MOST_OF_ONE_USER = 32  # nor one of them the others
 _BACKLOG = 64
+# Seconds until the next one is accepted, after one was refused: who comes again and again must not
+# have all our time, nor others wait long behind all of them that the backlog holds.
+REFUSED_REST = 0.001
+EXHAUSTED_REST = 1.0  # or none could be accepted
 NEW = ".new"  # is added to the path while a socket is made
 _LONGEST = 100  # bytes: three numbers
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
@@ -149,15 +153,14 @@ class ControlSocket:
         except OSError as error:
             if error.errno in _EXHAUSTED:
                 # The next one would find the socket readable again at once, and so on.
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(self._socket)
-                loop.call_later(1.0, self.serve)
+                self._rest(EXHAUSTED_REST)
             return  # or it is gone again
         try:
             connection.setblocking(False)
             peer = Peer(connection)
             if self._full(peer):
                 connection.close()
+                self._rest(REFUSED_REST)
                 return
             client = self._attach(connection, peer)
         except OSError:  # such as ENOMEM; and who is kept waiting for nothing waits long
@@ -166,6 +169,13 @@ class ControlSocket:
         self._clients[peer.uid] += 1
         self._connections.add(client)
         client.closed.add_done_callback(lambda _: self._closed(client, peer.uid))
+
+    def _rest(self, seconds: float) -> None:
+        """Accept nobody for SECONDS."""
+        assert self._socket
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)
+        loop.call_later(seconds, self.serve)
 
     def _full(self, peer: Peer) -> bool:
         """Whether there is no room for one more connection of PEER's user."""

@@ -57,7 +57,7 @@ class Watching:
         """Answer what has happened. Whoever does work for others does this between two pieces."""
         if not self._listening:
             return
-        now = clock()
+        now, mended = clock(), False
         for _ in range(MOST_READS):
             try:
                 tags = self._watch.read()
@@ -67,8 +67,9 @@ class Watching:
             if not tags:
                 break
             self._mend(tags, now)
-            now = clock()
-        self._after(now)
+            now, mended = clock(), True
+        if mended:
+            self._after(now)
 
     def _rest(self, error: OSError) -> None:
         """Events can't be read, and what waits would have us try without end."""
