@@ -487,9 +487,9 @@ def test_whatever_the_layers_each_rung_shows_the_same_tree() -> None:
 
 LAYERS = st.sampled_from([b"/run/a", b"/run/./b", rb"/run/x\,y", rb"/run/p\:q", b"/run/c//"])
 LISTS = st.builds(
-    lambda layers, data: b"lowerdir=" + b"::".join([b":".join(layers), *data]),
-    st.lists(LAYERS, min_size=1, max_size=3),
-    st.lists(LAYERS, max_size=1),
+    lambda layers, between: b"lowerdir=" + between.join([b":".join(layers[:-1]), layers[-1]]),
+    st.lists(LAYERS, min_size=2, max_size=4, unique=True),
+    st.sampled_from([b":", b"::"]),
 )
 OPTIONS = st.one_of(
     LISTS,
