@@ -15,7 +15,7 @@ from tests.faults.supervised import Policy, Supervised, go_on
 for _name in (
     *("argparse", "difflib", "encodings.ascii", "encodings.utf_8_sig", "jsonschema", "yaml"),
     *(f"ovl_linkd.commands.{name}" for name in ("repair", "run", "tmpfiles")),
-    *(f"ovl_linkd.config.{name}" for name in ("paths", "rules", "yaml_tree")),
+    *(f"ovl_linkd.config.{name}" for name in ("guards", "paths", "rules", "yaml_tree")),
     "ovl_linkd.service.loop",
 ):
     import_module(_name)
