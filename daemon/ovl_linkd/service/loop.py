@@ -76,9 +76,7 @@ class Service:
         troubles = Troubles(
             self._log, control.is_a_client_s, self._watching.look_at_everything, self._give_up
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        self._hear_signals(loop)
         loop.set_exception_handler(troubles)
         self._open_socket()
         self._want(self._config)
@@ -98,6 +96,15 @@ class Service:
         if self._gave_up:
             raise self._gave_up
         self._log.info("stopped; the links stay")
+
+    def _hear_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises OSError, which asyncio has as a RuntimeError here."""
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        except RuntimeError as error:
+            raise error.__context__ or error from None
 
     def _give_up(self, why: UserError) -> None:
         self._gave_up = why
