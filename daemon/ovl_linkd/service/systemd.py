@@ -37,7 +37,7 @@ def notify(*fields: str, certain: bool = False) -> bool:
             daemon.notify(text)
         elif address := os.environ.get("NOTIFY_SOCKET"):
             _send(text, "\0" + address[1:] if address.startswith("@") else address)
-    except OSError:
+    except (OSError, MemoryError):  # the latter is systemd-python's word for ENOMEM
         return False
     return True
 
