@@ -100,7 +100,7 @@ FAILURES = {
     "one layer inside another": (
         b"lowerdir=other:other/work",
         errno.ELOOP,
-        None,
+        "lower layer 2 of 2 lies inside lower layer 1 of 2: /run/other/work",
     ),
 }
 

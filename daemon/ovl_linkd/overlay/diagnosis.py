@@ -31,7 +31,7 @@ def diagnose(options: bytes, error: OSError) -> str | None:
     if reason := _missing(directories):
         return reason
     if error.errno == errno.ELOOP:
-        return _twice(directories)
+        return _twice(directories) or _nested(directories)
     return _unfit(parsed, dict(directories)) if error.errno == errno.EINVAL else None
 
 
@@ -135,6 +135,17 @@ def _twice(directories: list[tuple[str, bytes]]) -> str | None:
         there = seen.setdefault((status.st_dev, status.st_ino), what)
         if there != what:
             return f"{there} and {what} are the same directory: {os.fsdecode(path)}"
+    return None
+
+
+def _nested(directories: list[tuple[str, bytes]]) -> str | None:
+    """The first of them that lies inside another, of which the kernel doesn't say which it is."""
+    real = {os.path.realpath(path): what for what, path in directories}
+    for path, what in real.items():
+        above = path
+        while above != (above := os.path.dirname(above)):
+            if above in real:
+                return f"{what} lies inside {real[above]}: {os.fsdecode(path)}"
     return None
 
 
