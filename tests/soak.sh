@@ -15,9 +15,9 @@ echo "soak: 3. mounts by every way in while cleaners run, $SOAK_SECONDS s"
 python tests.endurance --seconds "$SOAK_SECONDS"
 echo "soak: 4. the Debian package before lintian, and through an upgrade from 12 to 13, 5 minutes"
 python pytest --durations=0 tests/soak_deb.py
-echo "soak: 5. containerd and Docker of Debian 12, 13 and sid (containerd 2), pods among it, 10 minutes"
+echo "soak: 5. containerd and Docker of Debian 12, 13 and sid (containerd 2), pods and Podman, 15 minutes"
 tests/setup.sh soak
-python pytest --durations=0 tests/system/soak_docker.py
+python pytest --durations=0 tests/system/soak_{docker,podman}.py
 for release in bookworm trixie sid; do
     CONTAINERD=build/containers-$release
     python pytest --durations=0 tests/system/containerd/{soak_pods,test_{oci_runtime,readme,root_path,starting}}.py
