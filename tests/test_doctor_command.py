@@ -105,13 +105,15 @@ def test_the_whole_story_for_programs() -> None:
     for one in said["findings"]:
         assert list(one) == ["concern", "level", "what", "why", "mend"]
         assert one["level"] in LEVELS
-        assert one["mend"] or one["level"] not in (WRONG, MAYBE), one
-    assert [one["level"] for one in findings("links", done)] == [WRONG]
+        elsewhere = "(in the namespace of" in one["what"]  # of somebody else's on this machine
+        assert one["mend"] or elsewhere or one["level"] not in (WRONG, MAYBE), one
+    assert [one["level"] for one in findings("links", done)] == [WRONG, MAYBE]
     assert any("/run/merged" in one["what"] for one in findings("mounts", done))
 
     os.symlink(SNAPSHOTS, SHORT)
-    (one,) = findings("links", call("--json", "--config", config(link)))
+    one, running = findings("links", call("--json", "--config", config(link)))
     assert one["level"] == OK
+    assert running["what"] == "the daemon is not running"
     plain, short = (capacity(each, of_this_kernel()) for each in (SNAPSHOTS, SHORT))
     assert f"{plain} layers by the long names, {short} through /run/ctrdl" in one["what"]
 

@@ -392,6 +392,8 @@ def test_a_mount_point_of_any_name_is_one_word_of_the_command() -> None:
     here = mounts.Place(Namespace(os.getpid(), "doctor", ()), 1)
     (one,) = mounts.judge(mount, here, READ)
     assert one.mend == "umount -- '/m; reboot'"
+    (root,) = mounts.judge(mount._replace(point=b"/"), here, READ)
+    assert (root.level, root.mend) == (one.level, ""), "nobody is told to unmount the system"
 
 
 def test_of_very_many_mounts_only_the_overlays_are_kept(tmp_path: Path) -> None:

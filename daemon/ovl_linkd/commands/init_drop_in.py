@@ -25,6 +25,11 @@ _WHY = (
     "# A fresh node has no target yet. What starts without the link may make a directory in its",
     "# place; containerd does, and into a dangling link it starts without its snapshotter.",
 )
+# Who looks why the unit does not start finds the words in its journal.
+_CHECK = (
+    """'test -L "$$0" && test -d "$$0" && test "$$0" -ef "$$1" """
+    """|| { echo "$$0 does not lead to $$1: ovl-linkd status" >&2; exit 1; }'"""
+)
 _START = re.compile(r"([-:+!@]*)(\S+)(.*)")  # systemd.service(5)
 
 
@@ -137,9 +142,7 @@ def _service(link: Link) -> list[str]:
     made = " ".join(map(words.argument, inner))
     lines += [
         f"ExecStartPre=+/usr/bin/mkdir -p -m 0700 -- {made}",
-        f"ExecStartPre=+/usr/bin/test -L {path}",
-        f"ExecStartPre=+/usr/bin/test -d {path}",
-        f"ExecStartPre=+/usr/bin/test {path} -ef {target}",
+        f"ExecStartPre=+/bin/sh -c {_CHECK} {path} {target}",
     ]
     return lines
 

@@ -9,12 +9,18 @@ from ovl_linkd.links.flags import NOT_SET, SET, is_append_only
 from ovl_linkd.links.link import Link, observe
 from ovl_linkd.overlay.limits import capacity, of_this_kernel
 
+_START = "systemctl enable --now ovl-linkd"
+
 
 def findings(links: Sequence[Link], kept: bool) -> list[Finding]:
     """A finding for each link. KEPT: whether a daemon runs, which knows why it did not make one."""
     if not links:
         return [Finding(MAYBE, "no link is configured", "", "ovl-linkd init --print")]
-    return [_of(link, kept) for link in links]
+    found = [_of(link, kept) for link in links]
+    if not kept:
+        why = "a link that something removes stays away, and nobody gets names of a farm"
+        found.append(Finding(MAYBE, "the daemon is not running", why, _START))
+    return found
 
 
 def _of(link: Link, kept: bool) -> Finding:
@@ -39,5 +45,5 @@ def _of(link: Link, kept: bool) -> Finding:
     repair = f"ovl-linkd repair {shlex.quote(link.name)}"
     mend = seen.remedy or repair
     if seen.state == "missing":
-        mend = repair if kept else "systemctl enable --now ovl-linkd"
+        mend = repair if kept else _START
     return Finding(WRONG, what, "what mounts through it fails", mend)

@@ -148,5 +148,7 @@ def _again(mount: Mount, place: Place) -> tuple[str, str]:
     pid, name, _ = place.namespace
     if pid != os.getpid():
         return f"restart what runs as pid {pid} ({name})", ""
+    if mount.point == b"/":
+        return "it can't be unmounted: correct what mounts it at the boot", ""
     again = "unmount it, and mount it again with what `ovl-linkd rewrite` makes of the list"
     return again, f"umount -- {shlex.quote(os.fsdecode(mount.point))}"

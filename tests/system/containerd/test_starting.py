@@ -44,6 +44,7 @@ def test_it_does_not_start_without_the_link(waiting: Node) -> None:
     machine.boot()
     assert machine.show("StatusText") == "0 links ok, 1 blocked, 1 dangling"
     assert machine.show("ActiveState", UNIT) == "failed"
+    assert f"{SHORT} does not lead to {STORE}: ovl-linkd status" in machine.journal("-u", UNIT)
     assert os.listdir(machine.path(SHORT)) == []
     machine.path(SHORT).rmdir()
     machine.systemctl("start", UNIT)
