@@ -35,9 +35,9 @@ def findings(proc: str = "/proc", most: int | None = None) -> list[Finding]:
     namespaces, hidden = mountinfo.namespaces(proc)
     overlays = _overlays(namespaces)
     found = [finding for mount, place in overlays for finding in judge(mount, place, most)]
-    many = f"{len(overlays)} overlay mounts in {len(namespaces)} mount namespaces"
     if not found:
-        found.append(Finding(OK, f"{many}: none looks cut"))
+        many = f"overlay mounts: {len(overlays)} in {len(namespaces)} mount namespaces"
+        found.append(Finding(OK, f"{many}, none looks cut"))
     if hidden:
         whose = "a process" if hidden == 1 else f"{hidden} processes"
         what = f"the mounts of {whose} could not be looked into"
