@@ -395,6 +395,17 @@ def test_a_runtime_that_is_not_installed_is_said_in_one_line(bundle: Bundle) -> 
         assert "--ovl-linkd-runtime" in said
 
 
+def test_without_a_word_it_is_runc_and_crun_where_only_that_is(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    for name in reversed(RUNTIMES):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\necho {name}\n")
+        program.chmod(0o755)
+        done = bundle.run("state", OVL_LINKD_RUNTIME="", PATH=str(tmp_path))
+        assert done.stdout == f"{name}\n"
+
+
 RUNS, REWRITES = typed("ovl-linkd-runc.8")
 
 

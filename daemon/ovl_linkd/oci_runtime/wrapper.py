@@ -16,7 +16,7 @@ from ovl_linkd.oci_runtime import arguments
 from ovl_linkd.oci_runtime.arguments import BUNDLE, CONFIG, RUNTIME, Call
 
 VARIABLE = "OVL_LINKD_RUNTIME"
-_DEFAULT = "runc"
+_DEFAULTS = ("runc", "crun")  # Debian's Podman brings the second alone
 _IN_BUNDLE = "config.json"
 _NO_FILES = ("journald:", "syslog:")  # what else than files --log may name (crun(1))
 _MOST = 16 << 20  # bytes of a config.json that are read (formats.spelling.MOST_JSON)
@@ -28,7 +28,7 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 def main(words: list[str] | None = None) -> int:
     """Become the runtime; the exit code where that can't be."""
     call = arguments.read(sys.argv[1:] if words is None else words)
-    runtime = call.value(RUNTIME) or os.environ.get(VARIABLE) or _DEFAULT
+    runtime = call.value(RUNTIME) or os.environ.get(VARIABLE) or _installed()
     call = call.without(RUNTIME)
     given = list(call.words)
     if call.name in ("create", "run"):
@@ -46,6 +46,14 @@ def script() -> None:
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _installed() -> str:
+    """The first of the runtimes that we know which is on the PATH; the first of all if none is."""
+    for name in _DEFAULTS:
+        if any(os.access(os.path.join(each, name), os.X_OK) for each in os.get_exec_path()):
+            return name
+    return _DEFAULTS[0]
 
 
 def _shortened(call: Call, runtime: str) -> list[str]:
