@@ -288,8 +288,9 @@ def outages() -> list[tuple[str, int]]:
 _RUNNING = (
     "accept4", "bind", "clone", "epoll_ctl", "fchmod", "getdents64",
     "inotify_add_watch", "inotify_rm_watch", "ioctl", "link", "linkat", "listen", "mkdir",
-    "newfstatat", "openat", "pipe2", "pwrite64", "read", "readlink", "rename", "renameat2",
-    "sendmsg", "sendto", "socket", "symlink", "recvmsg", "setsockopt", "unlink", "write",
+    "newfstatat", "openat", "pipe2", "pwrite64", "read", "readlink", "readlinkat", "rename",
+    "renameat2", "sendmsg", "sendto", "socket", "symlink", "symlinkat", "recvmsg", "setsockopt",
+    "unlink", "unlinkat", "write",
 )  # fmt: skip
 
 WINDOW = 2.0 if SOAK else 0.4  # seconds of an outage
