@@ -3,7 +3,7 @@
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench demo test lint bench soak docs
+.PHONY: help setup setup-test setup-bench demo test lint bench soak kernels docs
 .PHONY: install install-mount-helper uninstall deb
 
 # Not whatever python3 comes first on PATH: Debian's python3-systemd belongs to this one, and a
@@ -76,3 +76,7 @@ bench: setup-bench  ## everything measured side by side; docs/benchmarks.md is m
 
 soak: setup-test  ## faults and properties in their long form; says what runs and how long it takes
 	tests/soak.sh $(ARGS)
+
+kernels: setup-test  ## what depends on the kernel, on Debian's 5.10, 6.1, 6.12 and newer, x86 and arm64
+	tests/setup.sh kernels
+	$(AS_ROOT) $(VENV)/bin/python -m tests.kernels $(ARGS)

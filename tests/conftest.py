@@ -35,7 +35,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
 _MNT_DETACH = 2  # linux/fs.h
 
-for _profile, _examples in {"dev": 50, "ci": 100, "soak": 10_000}.items():
+for _profile, _examples in {"few": 5, "dev": 50, "ci": 100, "soak": 10_000}.items():
     settings.register_profile(
         _profile,
         max_examples=_examples,

@@ -1,6 +1,6 @@
 #!/bin/bash
 # make setup-test: what the tests need, in $VENV and build/, after make setup. With `bench` also what
-# the benchmarks need: Debian's packages to compare with; with `soak`, what only make soak runs.
+# the benchmarks need: Debian's packages to compare with; with `soak` or `kernels`, what only those need.
 set -euo pipefail
 cd "${BASH_SOURCE%/*}/.."
 . daemon/install/functions.sh
@@ -78,8 +78,21 @@ for_soak() {
     "$VENV/bin/python" -m pip install -qq --editable '.[soak]'
 }
 
+for_kernels() {
+    local command package missing=()
+    while read -r command package; do
+        command -v "$command" >/dev/null || missing+=("$package")
+    done <<'END'
+cpio cpio
+qemu-system-aarch64 qemu-system-arm
+qemu-system-x86_64 qemu-system-x86
+END
+    need "${missing[@]}"
+}
+
 case ${1-} in
 '') for_tests ;;
 bench) for_benchmarks ;;
 soak) for_soak ;;
+kernels) for_kernels ;;
 esac
