@@ -277,6 +277,7 @@ def outages() -> list[tuple[str, int]]:
         ("ioctl", errno.EIO),  # of a file that is read to see whether it is still ours
         ("epoll_ctl", errno.ENOMEM),  # of a client, of a socket, of the reader's pipe
         ("openat", errno.EMFILE),
+        ("accept4", errno.EACCES),  # as a security module says it: who came stays in the queue
         ("symlink", errno.ENOSPC),
         ("renameat2", errno.EROFS),
         ("mkdir", errno.EDQUOT),

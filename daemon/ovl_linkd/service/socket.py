@@ -26,7 +26,7 @@ REFUSED_REST = 0.001
 EXHAUSTED_REST = 1.0  # or none could be accepted
 NEW = ".new"  # is added to the path while a socket is made
 _LONGEST = 100  # bytes: three numbers
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
+_GONE = {errno.EAGAIN, errno.ECONNABORTED, errno.EINTR}  # accept(2): who came is gone again
 
 
 class Peer:
@@ -151,10 +151,11 @@ class ControlSocket:
         try:
             connection, _address = self._socket.accept()
         except OSError as error:
-            if error.errno in _EXHAUSTED:
-                # The next one would find the socket readable again at once, and so on.
+            if error.errno not in _GONE:
+                # Out of descriptors, or forbidden by a security module: whoever comes stays in the
+                # queue, would have us find the socket readable again at once, and so on.
                 self._rest(EXHAUSTED_REST)
-            return  # or it is gone again
+            return
         try:
             connection.setblocking(False)
             peer = Peer(connection)
