@@ -398,6 +398,21 @@ def test_without_a_boot_to_name_nothing_is_leased(world: World) -> None:
     assert not world.path.exists()
 
 
+def test_the_ledger_is_not_written_where_others_may_write(world: World) -> None:
+    """Under its temporary name a file of theirs was removed, and theirs could take its place."""
+    world.lease("a")
+    world.ledger.unlink()
+    theirs = world.ledger.with_name(f"{world.ledger.name}.new")
+    theirs.touch()
+    world.ledger.parent.chmod(0o777)
+    world.farm.tend(NOW)
+    assert theirs.exists()
+    assert not world.ledger.exists()
+    world.ledger.parent.chmod(0o755)
+    world.farm.tend(NOW)
+    assert world.ledger.exists()
+
+
 def test_the_ledger_does_not_grow_without_end(world: World) -> None:
     world.start(keep=0.0)
     for number in range(60):

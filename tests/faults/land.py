@@ -16,8 +16,8 @@ from tests.faults.scene import OURS, RUN, says
 class Land:
     """A farm of the standard configuration, and layers; ``names``: every id that was ever seen."""
 
-    def __init__(self, top: Path) -> None:
-        self.top = top
+    def __init__(self, top: Path, resync: str = "1h") -> None:
+        self.top, self.resync = top, resync
         self.farm, self.elsewhere = top / "f", top / "g"
         self.ledger = Path(path_of(str(self.farm)))
         self.names: dict[str, str] = {}
@@ -32,7 +32,7 @@ class Land:
     def write(self, **farm: object) -> None:
         """Write the configuration of no link and the FARM."""
         farm = {"path": str(self.farm), **farm}
-        whole = {"links": {"ctrdl": None}, "resync-interval": "1h", "farm": farm}
+        whole = {"links": {"ctrdl": None}, "resync-interval": self.resync, "farm": farm}
         (RUN / "config.yaml").write_text(json.dumps(whole))
 
     def layers(self, names: str) -> list[str]:
@@ -86,7 +86,7 @@ class Land:
 
 
 @contextmanager
-def farmed(scratch: Path, fault: object) -> Iterator[tuple[Land, Forked]]:
+def farmed(scratch: Path, fault: object, resync: str = "1h") -> Iterator[tuple[Land, Forked]]:
     """A land of its own for one FAULT, and a daemon; after it the next one, which goes on.
 
     Of an assertion that fails it is said at which FAULT it was.
@@ -94,7 +94,7 @@ def farmed(scratch: Path, fault: object) -> Iterator[tuple[Land, Forked]]:
     directory = scratch / "d"
     directory.mkdir(exist_ok=True)
     (scratch / "s").mkdir()
-    land, daemon = Land(scratch / "s"), Forked(directory)
+    land, daemon = Land(scratch / "s", resync), Forked(directory)
     try:
         yield land, daemon
         daemon.kill()

@@ -221,9 +221,10 @@ class Farm:
             self._stuck = self._trouble(error)
 
     def tend(self, now: float) -> None:
-        """Write the ledger anew if something removed it."""
+        """Write the ledger anew if something removed it, where nobody else may write."""
         try:
-            self._leases.tend()
+            if self._plot.obstacle() is None:
+                self._leases.tend()
         except OSError as error:
             self._failed(error, now)
 

@@ -84,7 +84,7 @@ class Leases:
             try:
                 memory = self._ledger.read()
             except Damaged as error:
-                memory, loss = None, f"is damaged: {error}"
+                memory, loss = None, f"is not to be believed: {error}"
             loss = loss or _lost(memory, boot, seen)
             mark = memory.mark if memory else 0
             if memory and memory.boot != boot:

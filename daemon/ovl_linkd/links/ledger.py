@@ -87,9 +87,15 @@ class Ledger:
                 self._held = None
 
     def read(self) -> Memory | None:
-        """What the locked() file says; None where there is none. Raises Damaged, OSError."""
+        """What the locked() file says; None where there is none. Raises Damaged, OSError.
+
+        Whoever else has made it, while he could write there, would have us make names for him.
+        """
         if self._held is None:
             return None
+        status = os.fstat(self._held)
+        if status.st_uid not in (0, os.geteuid()):
+            raise Damaged(f"it belongs to user {status.st_uid}")
         with open(self._held, "rb", closefd=False) as file:
             return _understood(file.read())
 
