@@ -518,6 +518,7 @@ def mounted(mount: Callable[[], None]) -> tuple[list[bytes], list[str]] | None:
     return found
 
 
+@pytest.mark.needs("lowerdir+")
 @in_a_private_world
 def test_value_by_value_the_kernel_takes_what_it_takes_as_a_text() -> None:
     """The same tree by the same options; and what it refuses as a text it refuses so, too."""
