@@ -48,5 +48,6 @@ esac
 (cd "$apt/debs" && apt-get -qq download "$@")
 extract "$apt/debs" "$directory"
 for name in bin lib sbin; do
+    rmdir "$directory/$name" 2>/dev/null || true  # empty in base-files
     [[ -e $directory/$name ]] || ln -s "usr/$name" "$directory/$name"
 done
