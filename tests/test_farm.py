@@ -398,6 +398,22 @@ def test_without_a_boot_to_name_nothing_is_leased(world: World) -> None:
     assert not world.path.exists()
 
 
+def test_an_entry_that_can_t_be_read_keeps_its_id(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each lease gave its layer another one, and nobody kept those before any more."""
+    names = world.lease("a")
+
+    def refuse(path: str) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "readlink", refuse)
+        with pytest.raises(Unusable):
+            world.lease("a")
+    assert world.lease("a") == names
+
+
 def test_the_ledger_is_not_written_where_others_may_write(world: World) -> None:
     """Under its temporary name a file of theirs was removed, and theirs could take its place."""
     world.lease("a")

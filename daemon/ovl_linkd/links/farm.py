@@ -141,10 +141,13 @@ class Farm:
         return asked | {lease.target: lease for lease in given}
 
     def _right(self, lease: Lease, now: float) -> bool:
-        """Whether LEASE's entry is right, or could be put right. Raises OSError."""
+        """Whether LEASE's entry is right, or could be put right. Raises OSError, Unusable."""
         if self._plot.mend(lease, now, insist=True):
             self._repaired += 1
-        return lease.id not in self._plot.amiss
+        trouble = self._plot.amiss.get(lease.id)
+        if trouble and trouble.state == "failing":
+            raise Unusable(trouble)  # it may well be ours: it is no reason to give another id
+        return trouble is None
 
     # -- keeping ------------------------------------------------------------------------------
 
