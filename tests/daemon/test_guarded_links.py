@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ovl_linkd import cli, config_files
+from ovl_linkd.commands import guard as commands_guard
 from ovl_linkd.config import load
 from ovl_linkd.doctor import cleaners
 from ovl_linkd.doctor import links as doctor_links
@@ -193,3 +196,23 @@ def test_what_status_and_doctor_tell_of_it(guarded: Guarded) -> None:
         assert levels == {OK if is_set else MAYBE}
         levels = {one.level for one in cleaners.findings(links, str(root))}
         assert levels == {OK if is_set else WRONG}
+
+
+@pytest.mark.parametrize("text", ["{", '{"guarded": null}', '{"guarded": {"/run/x": [1]}}'])
+def test_what_is_guarded_is_known_without_the_memory_of_it(
+    text: str, guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is damaged keeps nobody from setting the flag, nor from taking it off."""
+    shutil.copy(guarded.daemon.config, tmp_path / "config.yaml")
+    memory = tmp_path / "guarded.json"
+    monkeypatch.setattr(config_files, "LASTING", (str(tmp_path),))
+    monkeypatch.setattr(commands_guard, "MEMORY", str(memory))
+    for words, is_set in ([], True), (["--off"], False):
+        memory.write_text(text)
+        assert cli.main(["guard", *words]) == 0
+        assert guarded.is_set is is_set
+        assert memory.exists() is is_set
+    assert cli.main(["guard"]) == 0
+    before = os.lstat(memory)
+    assert cli.main(["guard"]) == 0
+    assert os.lstat(memory) == before, "no disk is too full for what it says already"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ovl_linkd.links.flags import is_append_only
 from tests.system.machine import LINK, TARGET, Machine, until
 from tests.userland import Userland
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 PACKAGE = "/srv/ovl-linkd.deb"
 DROP_IN = "/etc/ovl-linkd/config.yaml.d/50-more.yaml"
 MORE = "links: {more: {path: /run/more, target: /srv}}\n"
+GUARDED = "links: {own: {path: /run/ov/own, target: /srv, guard: append-only}}\n"
 LINES = "/etc/tmpfiles.d/ovl-linkd.conf"
 # What apt, dpkg and the journal write down whatever is installed.
 LOGS = ("/var/lib/dpkg/", "/var/log/", "/var/cache/", "/var/lib/apt/")
@@ -96,6 +98,10 @@ def test_it_is_installed_used_and_purged_without_a_trace(machine: Machine) -> No
     until(lambda: "The link ctrdl was missing and has been" in machine.run(*explained).stdout)
     assert "Operation not permitted" not in machine.journal("-u", "ovl-linkd")
     supervisor_is_spared(machine)
+    # By hand: the unit, which was never started, has nothing to take off when it is stopped.
+    machine.write(f"{os.path.dirname(DROP_IN)}/60-guarded.yaml", GUARDED)
+    machine.run("ovl-linkd", "guard")
+    assert is_append_only(str(machine.path("/run/ov")))
     # mount.overlay is switched on by a link, and switched off with the package.
     machine.run("ln", "-s", "/usr/lib/ovl-linkd/mount.overlay", "/usr/sbin/")
     layers = [f"/run/{'l' * 200}/{number}" for number in range(60)]
@@ -111,6 +117,7 @@ def test_it_is_installed_used_and_purged_without_a_trace(machine: Machine) -> No
     assert machine.show("LoadState") == "not-found"
     assert not machine.path("/run/ovl-linkd").exists()
     assert not machine.path(LINES).exists()
+    assert is_append_only(str(machine.path("/run/ov"))) is False
     assert machine.link() == TARGET, "what mounts through it goes on until the next boot"
 
     apt(machine, "purge", "ovl-linkd")

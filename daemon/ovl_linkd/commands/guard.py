@@ -11,6 +11,7 @@ Exit codes: 0 done, or nothing to do; 1 it can't be done, or the configuration i
 import errno
 import json
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from functools import partial
@@ -45,7 +46,8 @@ def arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Have directories append-only, or not, as the configuration says."""
     memory = None if options.config else MEMORY
-    before = _remembered(memory)
+    found = _remembered(memory)
+    before = found or {}
     links, farm = _configured(options.config, may_fail=options.off and bool(before))
     farms = {farm.path} if farm and farm.guard != "none" else set[str]()
     present = dict.fromkeys([*links, *([farm.path] if farm else []), *before])
@@ -56,7 +58,8 @@ def run(options: Namespace) -> int:
 
     # First, so that whatever is guarded is known, and what its links said before they are mended.
     kept = {place: wanted.get(place, {}) | before.get(place, {}) for place in wanted | before}
-    _remember(memory, before, kept)
+    _remember(memory, found, kept)
+    noted = dict(kept)
     troubles: list[Trouble] = []
     done: list[str] = []
     for place in present:
@@ -72,7 +75,7 @@ def run(options: Namespace) -> int:
             done.append(f"{place}: append-only")
         else:
             kept.pop(place, None)
-    _remember(memory, None, kept)
+    _remember(memory, noted, kept)
     if not done and not troubles and not options.off:
         done = ["nothing is to be guarded"]
     print("".join(f"{line}\n" for line in done), end="")
@@ -116,17 +119,25 @@ def _configured(
     return guarding.directories(known.links), known.farm
 
 
-def _remembered(memory: str | None) -> Guarded:
-    """What was guarded, by the file MEMORY; nothing without one. Raises UserError."""
+def _remembered(memory: str | None) -> Guarded | None:
+    """What was guarded, by the file MEMORY; nothing without one. Raises UserError.
+
+    None, and says so, for a file that is damaged: what the configuration names can be guarded, or
+    guarded no more, all the same.
+    """
     try:
         text = memory and content(memory)
-        found: Guarded = json.loads(text)["guarded"] if text else {}
     except OSError as error:
-        raise UserError(f"{error.strerror}: {memory}", "run it as root") from None
-    except (KeyError, TypeError, ValueError):
-        hint = "remove it; a directory that is guarded no more is then left so: chattr -a"
-        raise UserError(f"{memory} is damaged", hint) from None
-    return found
+        raise _failing(error, memory) from None
+    try:
+        guarded = json.loads(text)["guarded"] if text else {}
+        return {place: {**links} for place, links in guarded.items()}
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        left = (
+            "a directory that the configuration doesn't name any more is left as it is: chattr -a"
+        )
+        print(f"ovl-linkd guard: {memory} is damaged and made anew; {left}", file=sys.stderr)
+        return None
 
 
 def _remember(memory: str | None, before: Guarded | None, guarded: Guarded) -> None:
@@ -141,4 +152,10 @@ def _remember(memory: str | None, before: Guarded | None, guarded: Guarded) -> N
         os.makedirs(os.path.dirname(memory), 0o755, exist_ok=True)
         replace(memory, json.dumps({"guarded": guarded}), durable=True)
     except OSError as error:
-        raise UserError(f"{error.strerror}: {memory}", "run it as root") from None
+        raise _failing(error, memory) from None
+
+
+def _failing(error: OSError, memory: str | None) -> UserError:
+    denied = error.errno in (errno.EACCES, errno.EPERM)
+    remedy = "run it as root" if denied else f"see what is wrong with {memory}, and with the disk"
+    return UserError(f"{error.strerror}: {memory}", remedy)
