@@ -236,3 +236,16 @@ def test_a_way_that_ends_says_how(theirs: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_parent(f"{theirs}/deep/no/link")
     assert os.listdir("/proc/self/fd") == descriptors, "one was left open"
+
+
+@needs_root
+def test_what_cannot_be_looked_at_is_not_taken_for_safe(scratch: Path) -> None:
+    """So a user's FUSE file system answers root: mounted over his directory, it hid whose that was
+    until he took it away again, between the look and the repair."""
+    (scratch / "closed").mkdir(mode=0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(PermissionError):
+            unsafe_ancestor(f"{scratch}/closed/d/link")
+    finally:
+        os.seteuid(0)

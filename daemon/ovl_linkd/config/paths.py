@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ovl_linkd.config.node import Key, Node, Problem, escaped, find, label, mapping, shown, text_at
@@ -228,7 +229,9 @@ def parent_problems(root: Node, spoken: set[Key]) -> Iterator[tuple[Key, Problem
         node = find(root, key)
         parent = os.path.dirname(node.value)
         if parent not in reasons:
-            reasons[parent] = unsafe_ancestor(node.value)
+            reasons[parent] = None
+            with suppress(OSError):  # what can't be looked at now is looked at before each repair
+                reasons[parent] = unsafe_ancestor(node.value)
         if reason := reasons[parent]:
             hint = "move it below a directory of root's"
             if key[0] == "links":

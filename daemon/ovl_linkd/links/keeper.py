@@ -145,15 +145,14 @@ class Keeper:
         self, entry: _Entry, now: float, safe: dict[str, str | None]
     ) -> tuple[Observation | None, Repair | None]:
         """Put one link right if it isn't; the fields of an Outcome."""
-        if reason := _unsafe(entry.link, safe):
-            return _untouched(entry.link, reason), None
-        for _ in range(_ATTEMPTS):
-            try:
-                done = self._attempt(entry, now)
-            except OSError as error:
-                return _failing(entry.link, error), None
-            if done:
-                return done
+        try:
+            if reason := _unsafe(entry.link, safe):
+                return _untouched(entry.link, reason), None
+            for _ in range(_ATTEMPTS):
+                if done := self._attempt(entry, now):
+                    return done
+        except OSError as error:
+            return _failing(entry.link, error), None
         return None, None
 
     def _attempt(

@@ -100,7 +100,8 @@ def unsafe_ancestor(path: str) -> str | None:
 
     None where all of them are safe, also where the way ends early: what doesn't exist is made, or
     waited for, in a directory that was checked. The directories are checked from the root down, so
-    that nobody but root can change one after it was found safe.
+    that nobody but root can change one after it was found safe. Raises OSError where one can't be
+    looked at: not to know is not to be safe (a user's FUSE file system answers root with EACCES).
     """
     try:
         if _plainly_safe(path):
@@ -110,7 +111,7 @@ def unsafe_ancestor(path: str) -> str | None:
                 return reason
     except _ForeignSymlink as error:
         return f"{error.path} is a symlink of user {error.uid}"
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     return None
 
