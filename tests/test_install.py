@@ -278,6 +278,29 @@ def test_uninstalling_leaves_what_was_there_before(before: Path, installed: Path
     assert make("uninstall", installed).returncode == 0
 
 
+@pytest.mark.parametrize("where", ["made", "put in place"])
+def test_an_install_that_ended_half_way_can_be_undone_and_done_again(
+    where: str, before: Path, tmp_path: Path
+) -> None:
+    root, empty = tmp_path / "root", tmp_path / "empty"
+    shutil.copytree(before, root, symlinks=True)
+    empty.mkdir()
+    obstacle = root / "usr/local/share"
+    for then in "uninstall", "install":
+        if where == "made":
+            assert make("install", root, f"OVL_LINKD_BUILT={empty}").returncode != 0
+        else:
+            obstacle.touch()
+            assert make("install", root).returncode != 0
+            obstacle.unlink()
+        assert (root / "usr/local/lib/ovl-linkd").exists(), "it had begun"
+        done = make(then, root)
+        assert done.returncode == 0, done.stderr
+        if then == "install":
+            assert make("uninstall", root).returncode == 0
+        assert tree(root) == tree(before)
+
+
 def test_uninstalling_takes_along_what_the_service_wrote(before: Path, installed: Path) -> None:
     lines = installed / "etc/tmpfiles.d/ovl-linkd.conf"
     lines.write_text("# Written by ovl-linkd tmpfiles --write; remove this line …\n")

@@ -65,7 +65,7 @@ put_in_place() {
     mv -T "$state/env.new" "$state/env"
     kept=$new new=
     while IFS= read -r path; do
-        directory "$(dirname "$path")" "$work/directories"
+        directory "$(dirname "$path")" "$state/directories"
         rm -f "$destdir$path.new"
         cp -P --preserve=mode "$work/root$path" "$destdir$path.new"
         mv -T "$destdir$path.new" "$destdir$path"
@@ -73,7 +73,6 @@ put_in_place() {
     LC_ALL=C comm -13 "$work/manifest" "$work/old" | while IFS= read -r path; do
         rm -f "$destdir$path"
     done
-    cp "$work/directories" "$state/directories"
     cp "$work/manifest" "$state/manifest"
 }
 
@@ -96,8 +95,9 @@ echo "install: building"
 build
 mkdir -p "$destdir/"
 touch "$work/directories"
-[[ ! -e $state/directories ]] || cp "$state/directories" "$work/directories"
 directory "$library" "$work/directories"
+cat "$work/directories" >>"$state/directories"
+touch "$state/manifest"
 make_environment
 all_but_the_program "$work/root" "$library/env/python"
 mkdir -p "$work/root$prefix/bin"

@@ -9,6 +9,7 @@ if [[ ! -e $state/manifest ]]; then
     exit 0
 fi
 only_root uninstall "do this"
+[[ -s $state/manifest ]] || FORCE=1  # an install that ended before anybody could come to need it
 
 ask=("$state/env/bin/python" -I -m ovl_linkd.dependents --root "${destdir:-/}")
 outcome=0
@@ -34,7 +35,7 @@ elif command -v systemctl >/dev/null; then
     systemctl --quiet --root="${destdir:-/}" disable "${units[@]}" 2>/dev/null || true
 fi
 # A directory that is append-only would be there for good, and nobody would know why.
-[[ -n $destdir ]] || "$state/env/bin/ovl-linkd" guard --off >/dev/null || true
+[[ -n $destdir || ! -e $state/env ]] || "$state/env/bin/ovl-linkd" guard --off >/dev/null || true
 # Who was overridden by FORCE keeps its links.
 [[ -n $FORCE ]] || "${ask[@]}" --remove-links
 
