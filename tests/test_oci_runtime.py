@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -339,6 +340,25 @@ def test_who_may_read_the_one_config_may_read_the_other(bundle: Bundle) -> None:
     assert bundle.run("-c", f"umask 077; {words}", program="bash").returncode == 0
     made = bundle.directory / NAME / "config.json"
     assert made.stat().st_mode & 0o777 == 0o644
+
+
+def test_who_may_not_read_the_one_config_may_not_read_the_other(bundle: Bundle) -> None:
+    """A mode says little without the group that it speaks of, and less beside an ACL."""
+    _, options = long_options(bundle)
+    bundle.config(options)
+    config, made = bundle.directory / "config.json", bundle.directory / NAME / "config.json"
+    os.chown(config, -1, 1234)
+    config.chmod(0o640)
+    assert bundle.run("run", "x").returncode == 0
+    assert (made.stat().st_gid, made.stat().st_mode & 0o777) == (1234, 0o640)
+    # User 1235 may read, the group nothing: its place in the mode is the mask's (acl(5)).
+    nobody = 0xFFFFFFFF
+    entries = (1, 6, nobody), (2, 4, 1235), (4, 0, nobody), (16, 4, nobody), (32, 0, nobody)
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
+    os.setxattr(config, "system.posix_acl_access", acl)
+    assert bundle.run("run", "x").returncode == 0
+    assert made.stat().st_mode & 0o777 == 0o640
+    assert os.getxattr(made, "system.posix_acl_access") == acl
 
 
 def test_two_lists_of_mounts_are_not_guessed_at(bundle: Bundle) -> None:

@@ -13,7 +13,7 @@ host sees the changed file.
 """
 
 import os
-import stat
+from contextlib import suppress
 
 from ovl_linkd.errors import UserError
 from ovl_linkd.formats import json_text, oci
@@ -27,6 +27,7 @@ from ovl_linkd.overlay.shorten import NEEDED
 #: the directory within a bundle
 NAME = ".ovl-linkd"
 CONFIG = "config.json"
+_ACL = "system.posix_acl_access"
 
 
 def shortened(text: bytes) -> bytes | None:
@@ -63,17 +64,20 @@ def _is_too_long(text: bytes) -> bool:
 def beside(bundle: str, text: bytes, like: str) -> str:
     """Make the directory within BUNDLE whose config.json is TEXT; return its absolute path.
 
-    Who may read the file LIKE may read that, too. Raises UserError where it can't be made, and
-    where somebody else could change it.
+    Of other users those may read it who may read the file LIKE. Raises UserError where it can't be
+    made, and where somebody else could change it.
     """
     real = os.path.realpath(bundle)
     path = os.path.join(real, NAME)
     try:
-        _make(real)
+        with suppress(FileExistsError):  # of another container of this bundle, or of the one before
+            os.mkdir(path, 0o700)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             _refuse_unless_ours(path, os.fstat(descriptor))
-            _put(descriptor, text, os.stat(like).st_mode & 0o777)
+            # Who may look into the bundle, a hook or an engine's own user, may look into this.
+            _share(descriptor, real, 0o755)
+            _put(descriptor, text, like)
             _link(real, descriptor)
         finally:
             os.close(descriptor)
@@ -122,29 +126,37 @@ def _absolute(path: Value | None, directory: bytes) -> list[Edit]:
     return [(at, at, json_text.spell(directory + b"/"))]
 
 
-def _make(bundle: str) -> None:
-    path = os.path.join(bundle, NAME)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        return  # of another container of this bundle, or of the one before
-    # Who may look into the bundle, a hook or an engine's own user, may look into this.
-    os.chmod(path, stat.S_IMODE(os.stat(bundle).st_mode) & 0o755)
-
-
 def _refuse_unless_ours(path: str, status: os.stat_result) -> None:
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise UserError(f"{path} is somebody else's, or others may write there", "remove it")
 
 
-def _put(directory: int, text: bytes, mode: int) -> None:
+def _share(descriptor: int, like: str, most: int) -> None:
+    """Let the group and others do with DESCRIPTOR what they may do with LIKE, and MOST allows."""
+    status = os.stat(like)
+    mode = status.st_mode & most
+    try:
+        os.fchown(descriptor, -1, status.st_gid)
+    except OSError:  # no group of ours: its members would be among the others
+        mode = mode & 0o700 | mode & mode >> 3 & 0o007
+    try:
+        acl = os.getxattr(like, _ACL)
+    except OSError:
+        with suppress(OSError):
+            os.removexattr(descriptor, _ACL)  # by the default of the directory
+    else:
+        os.setxattr(descriptor, _ACL, acl)
+    os.fchmod(descriptor, mode)  # whatever this process' umask
+
+
+def _put(directory: int, text: bytes, like: str) -> None:
     """Put TEXT into DIRECTORY as its config.json; as a whole, others may be reading it."""
     name = f"{CONFIG}.{os.urandom(6).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=directory)
     try:
         with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)  # whatever this process' umask
+            _share(descriptor, like, 0o777)
             file.write(text)
         os.rename(name, CONFIG, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
