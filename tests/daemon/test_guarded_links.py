@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -216,3 +217,27 @@ def test_what_is_guarded_is_known_without_the_memory_of_it(
     before = os.lstat(memory)
     assert cli.main(["guard"]) == 0
     assert os.lstat(memory) == before, "no disk is too full for what it says already"
+
+
+def test_a_symlink_that_nobody_remembers_is_left_and_what_to_do_can_be_done(
+    guarded: Guarded,
+) -> None:
+    """Outside /run, where it may be somebody's: with the flag set it could not be adopted."""
+    place = Path(tempfile.mkdtemp(prefix="ovl-linkd-test-", dir="/var/lib"))
+    try:
+        place.chmod(0o755)
+        guarded.directory = place / "f"
+        guarded.configure(one="one")
+        assert guarded.guard() == guarded.said
+        guarded.configure(one="two")
+        code, out, err = guarded.guard()
+        assert (code, out, guarded.there()) == (1, "", {"one": "one"})
+        assert f"{guarded.directory}/one: the symlink leads to {guarded.targets['one']}" in err
+        repair = "ovl-linkd repair one --adopt"
+        assert f"systemctl stop ovl-linkd-guard; {repair}; systemctl start" in err
+        guarded.guard("--off")
+        assert f"hint: {repair}\n" in guarded.guard()[2]
+    finally:
+        if guarded.is_set:
+            set_append_only(str(guarded.directory), wanted=False)
+        shutil.rmtree(place)

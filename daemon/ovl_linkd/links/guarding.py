@@ -64,9 +64,13 @@ def _stranger(
     for entry in _entries(directory):
         if entry.path not in spares and not (entry.path in ours and entry.is_symlink()):
             reason = f"{entry.path} is no kept link, and {directory} may hold nothing else"
-            remedy = "systemctl stop ovl-linkd-guard; move it away; systemctl start ovl-linkd-guard"
-            return Trouble("blocked", reason, remedy)
+            return Trouble("blocked", reason, _unguarded("move it away"))
     return None
+
+
+def _unguarded(remedy: str) -> str:
+    """REMEDY, for which the flag must not be set."""
+    return f"systemctl stop ovl-linkd-guard; {remedy}; systemctl start ovl-linkd-guard"
 
 
 def _is_tidy(directory: str, links: Sequence[Link]) -> bool:
@@ -95,7 +99,10 @@ def _mend(directory: str, links: Sequence[Link], remembered: Mapping[str, str]) 
         keeper.insist(keeper.names, time.monotonic())
         for status in keeper.statuses():
             if status.state not in ("ok", "dangling"):
-                return Trouble(status.state, status.reason or "", status.remedy or "")
+                remedy = status.remedy or ""
+                if guarded and remedy:
+                    remedy = _unguarded(remedy)
+                return Trouble(status.state, f"{status.link.path}: {status.reason}", remedy)
         return None
     finally:
         if guarded:
