@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ovl_linkd.links.flags import is_append_only, set_append_only
+from ovl_linkd.links.flags import SET, is_append_only, set_append_only
 from tests.daemon.test_farm import Farm
 from tests.daemon.world import Daemon, command, wait_until
 
@@ -112,7 +112,7 @@ def test_a_guarded_farm_goes_on_leasing_and_lets_nothing_go(farm: Farm) -> None:
     (first,) = farm.lease(one)
     status = farm.status()
     assert (status["guard"], status["guarded"]) == ("append-only", False)
-    assert status["remedy"] == "systemctl enable --now ovl-linkd-guard"
+    assert status["remedy"] == SET
     assert guard(farm)[0] == guard(farm)[0] == 0
     assert farm.lease(one, two)[0] == first
     for change in (

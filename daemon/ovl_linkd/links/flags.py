@@ -10,7 +10,8 @@ import struct
 
 #: what to say, and to do, where it should be set and isn't
 NOT_SET = "its guard is not set"
-SET = "systemctl enable --now ovl-linkd-guard"
+# The unit may be active all the same: guarded no more by hand, or not loaded since.
+SET = "systemctl enable ovl-linkd-guard; systemctl reload-or-restart ovl-linkd-guard"
 
 _GETFLAGS = 0x80086601  # include/uapi/linux/fs.h FS_IOC_GETFLAGS, where a long has 64 bits
 _SETFLAGS = 0x40086602  # FS_IOC_SETFLAGS; not on MIPS, PowerPC and SPARC, which count otherwise
