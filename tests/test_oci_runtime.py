@@ -325,10 +325,12 @@ def test_what_runc_reads_all_the_same_is_not_clipped_either(
 
 def test_what_is_too_long_to_be_read_is_not_clipped_either(bundle: Bundle) -> None:
     _, options = long_options(bundle)
-    bundle.config(options, annotations={"long": "x" * (16 << 20)})
-    done = bundle.run("run", "x")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "config.json is longer than 16,777,216 bytes" in done.stderr
+    text, more = bundle.config(options), b" " * (16 << 20)
+    for each in (text + more, more + text):
+        (bundle.directory / "config.json").write_bytes(each)
+        done = bundle.run("run", "x")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "config.json is longer than 16,777,216 bytes" in done.stderr
 
 
 def test_who_may_read_the_one_config_may_read_the_other(bundle: Bundle) -> None:

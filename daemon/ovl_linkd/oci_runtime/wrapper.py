@@ -91,7 +91,8 @@ def _with_overlays(path: str) -> bytes | None:
             text = file.read(_MOST + 1)
     except OSError:
         return None
-    return text if b"overlay" in text or b"\\u" in text else None
+    maybe = b"overlay" in text or b"\\u" in text or len(text) > _MOST
+    return text if maybe else None
 
 
 def _become(runtime: str, words: list[str]) -> int:
