@@ -62,11 +62,23 @@ def observe(link: Link) -> Observation:
 
 
 def is_right(link: Link) -> bool:
-    """Whether the symlink at LINK's path says what it should; one system call."""
+    """Whether the symlink at LINK's path is seen to say what it should; one system call."""
     try:
-        return os.readlink(link.path) == link.target
+        return is_ours(link)
     except OSError:
         return False
+
+
+def is_ours(link: Link) -> bool:
+    """The same for who does away with it. Raises the OSError that keeps it from being told."""
+    try:
+        return os.readlink(link.path) == link.target
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # no symlink: readlink(2)
+            return False
+        raise
 
 
 def _look_at_target(target: str) -> tuple[bool | None, str | None]:

@@ -18,6 +18,7 @@ from ovl_linkd.links.link import (
     cause,
     create,
     create_parent,
+    is_ours,
     is_right,
     observe,
     remedy_for,
@@ -158,7 +159,7 @@ class Plot:
     def remove(self, lease: Lease) -> None:
         """Take the entry away if it is the symlink that we made. Raises OSError."""
         link = self.link(lease)
-        if is_right(link):
+        if is_ours(link):
             os.unlink(link.path)
         self.forsake(lease)
 
