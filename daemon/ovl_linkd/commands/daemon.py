@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-NOT_RUNNING = 3  # exit codes of DESIGN 4
+NOT_RUNNING = 3  # exit codes of ovl-linkd(8)
 CANT_TELL = 4
 
 _NONE = type(None)

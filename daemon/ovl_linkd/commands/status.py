@@ -63,7 +63,7 @@ def run(options: "Namespace | SimpleNamespace") -> int:
 
 
 def look(config_file: str | None, names: list[str]) -> tuple[Json, int]:
-    """The whole status as in DESIGN 4, and the exit code. Raises UserError for unknown NAMES."""
+    """What `status --json` prints, and the exit code. Raises UserError for unknown NAMES."""
     said, code, trouble = _ask(config_file)
     if said is not None:
         told = {link["name"]: link for link in said["links"]}

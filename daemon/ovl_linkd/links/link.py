@@ -30,7 +30,7 @@ class Link(NamedTuple):
 class Observation(NamedTuple):
     """What was seen at a link's path.
 
-    ``state`` is one of ok, dangling, missing, wrong, blocked, waiting, failing (DESIGN 4).
+    ``state`` is one of ok, dangling, missing, wrong, blocked, waiting, failing (ovl-linkd(8)).
     ``actual`` is the text of the symlink found there, None where there is no symlink.
     ``target_exists`` says whether the wanted target is a directory; None where it may not be
     looked at. ``reason`` and ``remedy`` are sentences for a person, None when all is well.

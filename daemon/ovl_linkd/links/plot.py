@@ -31,7 +31,7 @@ _ANY = "*"  # stands for the name of any entry
 
 
 class Trouble(NamedTuple):
-    """Why the directory, or something in it, can't be used; ``state`` as of a link (DESIGN 4)."""
+    """Why the directory, or something in it, can't be used; ``state`` as a link's, ovl-linkd(8)."""
 
     state: str
     reason: str

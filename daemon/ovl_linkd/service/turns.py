@@ -29,10 +29,9 @@ class Turns:
 
     def __init__(self, catch_up: Callable[[], None]) -> None:
         self.catch_up = catch_up
-        self._waiting: OrderedDict[int, deque[_Waiting]] = (
-            OrderedDict()
-        )  # by user, whose turn first
-        self._rested = 0.0  # when the next stranger may have a turn
+        # By user, the one first whose turn is next; one without a request has no queue.
+        self._waiting: OrderedDict[int, deque[_Waiting]] = OrderedDict()
+        self._rested = 0.0  # when, by the loop's clock, the next stranger may have a turn
 
     def take(self, answer: Answer, peer: Peer) -> "asyncio.Future[None] | None":
         """Call ANSWER to PEER now or when it has its turn; what it gives, or a future for that."""
