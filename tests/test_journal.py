@@ -10,7 +10,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,9 @@ from ovl_linkd.links.plot import Trouble
 from ovl_linkd.service.report import MESSAGE_IDS, Report, event, what
 from ovl_linkd.service.systemd import Log
 from tests.bounds import within
+from tests.waiting import PATIENCE, wait_until
 
 CATALOG = Path(__file__).parents[1] / "systemd" / "ovl-linkd.catalog"
-PATIENCE = 20.0  # seconds
 
 
 def status(state: str = "ok", **keys: Any) -> Status:
@@ -64,14 +63,6 @@ CHANGES = {
     "fight": Change(status(), status("wrong", fighting=True, actual="/x")),
     "fight-over": Change(status(fighting=True), status()),
 }
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
-    return value
 
 
 def logger_of(log: Log) -> logging.Logger:

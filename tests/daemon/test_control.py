@@ -19,17 +19,8 @@ from asyncvarlink.serviceinterface import VarlinkServiceInterface
 
 from ovl_linkd import client
 from ovl_linkd.service.control import Control
-from tests.daemon.world import (
-    NOBODY,
-    PATIENCE,
-    Daemon,
-    as_user,
-    command,
-    monitor,
-    replies_of,
-    send,
-    wait_until,
-)
+from tests.daemon.world import NOBODY, Daemon, as_user, command, monitor, replies_of, send
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.needs("root")
 

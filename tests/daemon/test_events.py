@@ -23,8 +23,8 @@ from tests.daemon.world import (
     mount,
     renameat2,
     umount,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
 

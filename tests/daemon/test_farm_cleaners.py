@@ -11,7 +11,8 @@ import pytest
 
 from ovl_linkd.links.flags import SET, is_append_only, set_append_only
 from tests.daemon.test_farm import Farm
-from tests.daemon.world import Daemon, command, wait_until
+from tests.daemon.world import Daemon, command
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-tmpfiles", "tmpreaper", "find")
 

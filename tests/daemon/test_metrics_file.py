@@ -10,7 +10,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.openmetrics import parser
 
-from tests.daemon.world import MS_RDONLY, MS_REMOUNT, Daemon, command, mount, umount, wait_until
+from tests.daemon.world import MS_RDONLY, MS_REMOUNT, Daemon, command, mount, umount
+from tests.waiting import wait_until
 
 parse: Callable[[str], Iterable[Metric]] = parser.text_string_to_metric_families
 pytestmark = pytest.mark.needs("root")

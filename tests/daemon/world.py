@@ -25,11 +25,11 @@ import pytest
 
 import ovl_linkd
 from ovl_linkd import client
+from tests.waiting import PATIENCE, wait_until
 
 T = TypeVar("T")
 Json = dict[str, Any]
 
-PATIENCE = 30.0  # seconds; a busy machine must not fail a test that is right
 NOBODY = 65534
 
 RENAME_NOREPLACE = 1  # include/uapi/linux/fs.h
@@ -365,12 +365,3 @@ def replies_of(connection: socket.socket) -> Iterator[Json]:
         if not data:
             return
         buffer += data
-
-
-def wait_until(condition: Callable[[], T | None], what: str) -> T:
-    """What CONDITION gives, asked again and again: for what nothing in the system tells of."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.005)
-    return value

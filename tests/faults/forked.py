@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import IO
 
 from ovl_linkd import cli, client
-from tests.daemon.world import PATIENCE, Daemon, Process
+from tests.daemon.world import Daemon, Process
 from tests.faults.supervised import Policy, Supervised, go_on
+from tests.waiting import PATIENCE
 
 # What the daemon, and the process that reads its configuration, import when they need it: here, so
 # that the fork has it all.

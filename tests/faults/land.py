@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ovl_linkd.links.ledger import Ledger, path_of
-from tests.daemon.world import wait_until
 from tests.faults.forked import Forked
 from tests.faults.scene import OURS, RUN, says
+from tests.waiting import wait_until
 
 
 class Land:

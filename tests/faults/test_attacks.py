@@ -18,20 +18,13 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd import client
-from tests.daemon.world import (
-    NOBODY,
-    RENAME_EXCHANGE,
-    Daemon,
-    as_user,
-    command,
-    renameat2,
-    wait_until,
-)
+from tests.daemon.world import NOBODY, RENAME_EXCHANGE, Daemon, as_user, command, renameat2
 from tests.faults.forked import Forked
 from tests.faults.scene import RUN, look
 from tests.faults.supervised import Call
 from tests.flooding import flood
 from tests.soak import SOAK
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
 

@@ -17,11 +17,11 @@ import pytest
 from ovl_linkd import cli, config_files
 from ovl_linkd.commands import tmpfiles
 from ovl_linkd.config import load
-from tests.daemon.world import wait_until
 from tests.faults.forked import Forked
 from tests.faults.scene import Scene
 from tests.faults.supervised import KILL, Call, Supervised, go_on
 from tests.soak import SOAK
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd import client
-from tests.daemon.world import wait_until
 from tests.faults.land import farmed
 from tests.faults.test_crash import deaths
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
 

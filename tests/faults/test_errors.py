@@ -19,11 +19,11 @@ import pytest
 
 from ovl_linkd import client
 from ovl_linkd.commands.run import FAULTY
-from tests.daemon.world import wait_until
 from tests.faults.forked import Forked
 from tests.faults.scene import RUN, Scene
 from tests.faults.supervised import KILL_CALLER, Call, go_on
 from tests.soak import SOAK
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
 

@@ -14,7 +14,6 @@ import pytest
 
 from ovl_linkd import leasing, published
 from ovl_linkd.errors import UserError
-from tests.daemon.world import wait_until
 from tests.faults.forked import Forked
 from tests.faults.land import Land, farmed
 from tests.faults.supervised import Policy, go_on
@@ -28,6 +27,7 @@ from tests.faults.test_errors import (
     stumbled,
 )
 from tests.soak import SOAK
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
 

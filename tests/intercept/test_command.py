@@ -13,7 +13,8 @@ import pytest
 
 from ovl_linkd import supervisors
 from ovl_linkd.doctor import below_exec
-from tests.intercept.world import COMMAND, LOOK, TOP, World, children, seen, until
+from tests.intercept.world import COMMAND, LOOK, TOP, World, children, seen
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "cc")
 
@@ -127,10 +128,10 @@ def test_children_that_nobody_waits_for_are_no_trouble() -> None:
         (ours,) = wait_for_supervisors(1)
         before = set(children(ours.pid))
         os.kill(min(before), signal.SIGKILL)
-        until(lambda: (now := set(children(ours.pid))) != before and len(now) == len(before))
+        wait_until(lambda: (now := set(children(ours.pid))) != before and len(now) == len(before))
         assert supervisors.running() == [ours]
         assert process.communicate(timeout=60)[0] == b"done\n"
-    until(lambda: not Path(supervisors.DIRECTORY).exists())
+    wait_until(lambda: not Path(supervisors.DIRECTORY).exists())
 
 
 def test_the_supervisor_is_in_nobody_s_way() -> None:
@@ -155,7 +156,7 @@ def test_the_supervisor_is_in_nobody_s_way() -> None:
         assert supervisors.running() == [ours]
         assert process.stdin
         process.stdin.close()
-    until(lambda: not Path(supervisors.DIRECTORY).exists())
+    wait_until(lambda: not Path(supervisors.DIRECTORY).exists())
 
 
 def test_others_learn_of_it(world: World, mounter: Path) -> None:
@@ -165,7 +166,7 @@ def test_others_learn_of_it(world: World, mounter: Path) -> None:
     script = '"$0" plainly "$1" "$2"; mount -t tmpfs -o size=1m x "$2"; read x'
     words = [*world.command(), "sh", "-c", script, mounter, file, world.merged]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
-        until(lambda: [each.seen for each in supervisors.running()] == [2])
+        wait_until(lambda: [each.seen for each in supervisors.running()] == [2])
         (ours,) = supervisors.running()
         assert (ours.rewritten, ours.refused) == (1, 0)
 
@@ -190,7 +191,7 @@ def test_what_a_killed_one_left_is_swept_up() -> None:
     supervisors.write(old)
     assert supervisors.running() == []
     run("true")
-    until(lambda: not directory.exists())
+    wait_until(lambda: not directory.exists())
 
 
 def test_two_supervisors_in_a_row_are_one_too_many() -> None:
@@ -251,5 +252,5 @@ def test_who_may_not_is_told_what_to_do() -> None:
 
 
 def wait_for_supervisors(number: int) -> list[supervisors.Supervisor]:
-    until(lambda: len(supervisors.running()) == number)
+    wait_until(lambda: len(supervisors.running()) == number)
     return supervisors.running()

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd import supervisors
-from tests.intercept.world import TOP, World, children, mounts_at, until
+from tests.intercept.world import TOP, World, children, mounts_at
 from tests.kernel.world import all_of, look
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "cc")
 
@@ -120,7 +121,7 @@ def descriptors(of: supervisors.Supervisor) -> int:
 
 
 def heir_of(killed: supervisors.Supervisor) -> supervisors.Supervisor:
-    until(lambda: killed not in supervisors.running() != [])
+    wait_until(lambda: killed not in supervisors.running() != [])
     (heir,) = supervisors.running()
     return heir
 
@@ -137,22 +138,22 @@ def test_a_guard_that_is_killed_has_an_heir(world: World, mounter: Path) -> None
         subprocess.Popen(words, stdin=subprocess.PIPE, stderr=stderr, text=True) as process,
     ):
         assert process.stdin
-        until(supervisors.running)
+        wait_until(supervisors.running)
         (ours,) = supervisors.running()
         at_first = None
         for number in range(4):
             process.stdin.write(f"{number}\n")
             process.stdin.flush()
-            until(answer.exists)
+            wait_until(answer.exists)
             answer.unlink()
             at_first = at_first or descriptors(ours)
             os.kill(ours.pid, signal.SIGKILL)
             ours = heir_of(ours)
-        until(lambda: descriptors(ours) == at_first)
+        wait_until(lambda: descriptors(ours) == at_first)
         pids = [ours.pid, *children(ours.pid)]
         process.stdin.close()
     assert len(pids) >= 3
-    until(lambda: all(supervisors.birth(pid) is None for pid in pids))
+    wait_until(lambda: all(supervisors.birth(pid) is None for pid in pids))
     assert not Path(supervisors.DIRECTORY).exists()
     assert said.read_text().count("its deputy has taken its place") == 4
 
@@ -169,7 +170,7 @@ def test_the_heir_finishes_what_the_guard_s_workers_had(world: World, mounter: P
         env=os.environ | {"FAULTS": str(faults)},
         cwd=TOP,
     ) as process:
-        until(lambda: faults.stat().st_size == 1)
+        wait_until(lambda: faults.stat().st_size == 1)
         (ours,) = supervisors.running()
         os.kill(ours.pid, signal.SIGKILL)
         assert process.wait(20) == 0

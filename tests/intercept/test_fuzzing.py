@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd import supervisors
-from tests.intercept.world import World, children, until
+from tests.intercept.world import World, children
 from tests.kernel.world import joined, make_layers
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "cc")
 
@@ -23,7 +24,7 @@ def test_a_caller_that_does_what_it_can(world: World, programs: Path) -> None:
     fuzzer = (programs / "fuzzer", str(seed), str(SECONDS), world.merged)
     words = [*world.command(), *fuzzer, world.file(joined(layers))]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        until(lambda: len(supervisors.running()) == 1)
+        wait_until(lambda: len(supervisors.running()) == 1)
         (ours,) = supervisors.running()
         first = children(ours.pid)[:3]
         assert process.stdout

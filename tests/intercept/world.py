@@ -4,12 +4,12 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ovl_linkd import client
 from tests.kernel.world import all_of, joined, make_layers, make_upper
+from tests.waiting import wait_until
 
 TOP = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("ovl-linkd")
@@ -66,7 +66,7 @@ class World:
         self._configure()
         with subprocess.Popen([COMMAND, "run", "--config", self.config]) as daemon:
             try:
-                until(lambda: client.listens(str(self.socket)))
+                wait_until(lambda: client.listens(str(self.socket)))
                 yield farm
             finally:
                 daemon.terminate()
@@ -112,14 +112,6 @@ class World:
         said = f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         assert code in (None, done.returncode), said
         return done
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until CONDITION is true; AssertionError if it isn't for a long time."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it didn't come true"
-        time.sleep(0.01)
 
 
 def children(pid: int) -> list[int]:

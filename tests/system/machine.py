@@ -10,8 +10,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -194,14 +192,6 @@ class Machine:
         """Pull the plug, and take the machine apart."""
         self.off()
         subprocess.run(["umount", self.root], check=True)
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until CONDITION is true; AssertionError if it isn't after some SECONDS."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it didn't come true"
-        time.sleep(0.01)
 
 
 def sweep() -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from tests.kernel.world import all_of, make_layers
 from tests.system.containerd.images import UNPACKED
-from tests.system.machine import CHECKOUT, LINK, TARGET, TOP, Machine, until
+from tests.system.machine import CHECKOUT, LINK, TARGET, TOP, Machine
 from tests.test_oci_runtime import LOOK, seen
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")
 
@@ -123,4 +124,4 @@ def test_below_exec_a_volume_of_128_layers_is_mounted(machine: Machine) -> None:
     docker(machine, "rm --force one")
     docker(machine, "volume rm long")
     machine.systemctl("stop", "dockerd")
-    until(lambda: "exec dockerd" not in machine.run("ovl-linkd", "status", code=None).stdout)
+    wait_until(lambda: "exec dockerd" not in machine.run("ovl-linkd", "status", code=None).stdout)

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from tests.system.machine import LINK, SERVICE, TARGET, Machine, until
+from tests.system.machine import LINK, SERVICE, TARGET, Machine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -97,7 +98,7 @@ def test_a_link_that_a_cleaner_removed_is_back(running: Machine) -> None:
     running.write("/etc/tmpfiles.d/clean.conf", f"r {LINK}\n")
     before = os.lstat(running.path(LINK)).st_ino
     running.run("systemd-tmpfiles", "--remove", "clean.conf")
-    until(lambda: running.link() == TARGET)
+    wait_until(lambda: running.link() == TARGET)
     assert os.lstat(running.path(LINK)).st_ino != before
 
 
@@ -106,7 +107,7 @@ def test_a_mount_over_the_parent_gets_a_link_and_can_go_again(running: Machine) 
     running.write(DROP_IN, "links: {b: {path: /run/x/b, target: /srv}}\n")
     running.systemctl("reload", "ovl-linkd")
     running.run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run/x")
-    until(lambda: running.link("/run/x/b") == "/srv")
+    wait_until(lambda: running.link("/run/x/b") == "/srv")
     running.run("umount", "/run/x")
     assert running.link("/run/x/b") == "/srv"
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.links.flags import is_append_only
-from tests.system.machine import LINK, TARGET, Machine, until
+from tests.system.machine import LINK, TARGET, Machine
 from tests.userland import Userland
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -69,13 +70,13 @@ def supervisor_is_spared(machine: Machine) -> None:
     command = ("/usr/bin/ovl-linkd", "exec", "--", "sleep", "inf")
     machine.run("systemd-run", "--quiet", "--unit=engine", *command)
     listing = ("list-units", "--plain", "--no-legend", "ovl-linkd-exec-*.scope")
-    until(lambda: machine.systemctl(*listing))
+    wait_until(lambda: machine.systemctl(*listing))
     scope = machine.systemctl(*listing).split()[0]
     assert machine.show("Before", scope).split().count("engine.service") == 1
     assert machine.show("ManagedOOMPreference", scope) == "omit"
     assert machine.show("OOMPolicy", scope) == "continue"
     machine.systemctl("stop", "engine")
-    until(lambda: not machine.systemctl(*listing))
+    wait_until(lambda: not machine.systemctl(*listing))
 
 
 def test_it_is_installed_used_and_purged_without_a_trace(machine: Machine) -> None:
@@ -86,16 +87,16 @@ def test_it_is_installed_used_and_purged_without_a_trace(machine: Machine) -> No
     assert machine.show("UnitFileState", "ovl-linkd-links.service") == "enabled"
     assert machine.link() == TARGET
     machine.path(TARGET).mkdir(parents=True)
-    until(lambda: machine.show("StatusText") == "1 link ok")
+    wait_until(lambda: machine.show("StatusText") == "1 link ok")
     assert "ctrdl  ok" in machine.run("ovl-linkd", "status").stdout
     machine.path(LINK).unlink()
-    until(lambda: machine.link() == TARGET)
+    wait_until(lambda: machine.link() == TARGET)
     machine.write(DROP_IN, MORE)
     machine.systemctl("reload", "ovl-linkd")
     assert machine.link("/run/more") == "/srv"
     assert machine.path(LINES).exists()
     explained = ("journalctl", "-x", "-q", "--no-pager", "-u", "ovl-linkd")
-    until(lambda: "The link ctrdl was missing and has been" in machine.run(*explained).stdout)
+    wait_until(lambda: "The link ctrdl was missing and has been" in machine.run(*explained).stdout)
     assert "Operation not permitted" not in machine.journal("-u", "ovl-linkd")
     supervisor_is_spared(machine)
     # By hand: the unit, which was never started, has nothing to take off when it is stopped.

@@ -10,7 +10,8 @@ import pytest
 
 from tests.kernel.world import all_of, look, make_layers
 from tests.manuals import told
-from tests.system.machine import TARGET, Machine, until
+from tests.system.machine import TARGET, Machine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -67,7 +68,7 @@ def mount(node: Machine, ids: range) -> None:
     node.write("/run/ask.new", options)
     node.run("mv", "/run/ask.new", "/run/ask")
     answer = node.path("/run/answer")
-    until(answer.exists)
+    wait_until(answer.exists)
     assert answer.read_text() == "0\n"
     answer.unlink()
     assert node.run("sh", "-c", "ls -d /run/merged/only/* | wc -l").stdout == f"{len(ids)}\n"
@@ -124,7 +125,7 @@ def test_nothing_is_left_when_the_last_one_is_gone(node: Machine) -> None:
     node.systemctl("stop", UNIT)
     assert node.show("ActiveState", scope) == "active", "the shim still runs"
     node.run("pkill", "shim")
-    until(lambda: node.show("ActiveState", scope) == "inactive")
+    wait_until(lambda: node.show("ActiveState", scope) == "inactive")
     assert not node.path("/run/ovl-linkd/exec").exists()
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from ovl_linkd.links.flags import is_append_only
 from tests.manuals import told
-from tests.system.machine import CHECKOUT, Machine, until
+from tests.system.machine import CHECKOUT, Machine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -62,14 +63,14 @@ def test_a_guarded_farm_from_boot_to_uninstallation(machine: Machine) -> None:
 
     machine.write(DROP_IN, "farm: {path: /run/ctrdf}\n")
     machine.systemctl("reload", "ovl-linkd")
-    until(lambda: status(machine)["guarded"] is False)
+    wait_until(lambda: status(machine)["guarded"] is False)
     assert status(machine)["guard"] == "none"
     machine.run("rm", short)
-    until(lambda: machine.run("readlink", short, code=None).stdout == "/usr/share\n")
+    wait_until(lambda: machine.run("readlink", short, code=None).stdout == "/usr/share\n")
 
     machine.write(DROP_IN, "farm: {path: /run/ctrdf, guard: append-only}\n")
     machine.systemctl("reload", "ovl-linkd")
-    until(lambda: status(machine)["guarded"] is True)
+    wait_until(lambda: status(machine)["guarded"] is True)
     # What there is to do helps whether or not the unit takes itself for active.
     for off in (["ovl-linkd", "guard", "--off"], ["systemctl", "stop", GUARD]):
         machine.run(*off)
@@ -101,12 +102,12 @@ def test_a_guarded_link_from_boot_to_uninstallation(machine: Machine) -> None:
     # What the daemon may not exchange the guard does, and the daemon hears of it.
     wanted = configure("/run/ov/l", "/usr/bin")
     machine.systemctl("reload", "ovl-linkd")
-    until(lambda: kept(machine) == wanted)
+    wait_until(lambda: kept(machine) == wanted)
     # A directory that is guarded no longer is as any other again, though no link lies in it now.
     wanted = configure("/run/ov2/l", "/usr/bin")
     machine.systemctl("reload", "ovl-linkd")
-    until(lambda: kept(machine) == wanted)
-    until(lambda: is_append_only(str(machine.path("/run/ov"))) is False)
+    wait_until(lambda: kept(machine) == wanted)
+    wait_until(lambda: is_append_only(str(machine.path("/run/ov"))) is False)
     machine.run("rm", "-r", "/run/ov")
 
     machine.run("sh", "-c", f"cd {CHECKOUT} && make uninstall")

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from tests.system.conftest import install
-from tests.system.machine import CHECKOUT, LINK, TARGET, Machine, until
+from tests.system.machine import CHECKOUT, LINK, TARGET, Machine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -61,4 +62,6 @@ def test_an_uninstall_is_refused_while_a_unit_needs_the_link(running: Machine) -
     assert running.show("ActiveState") == "active"
     uninstall(running, "FORCE=1")
     assert running.link() == TARGET, "who was overridden keeps the link"
-    until(lambda: running.run("systemctl", "is-active", "ovl-linkd", code=None).returncode != 0)
+    wait_until(
+        lambda: running.run("systemctl", "is-active", "ovl-linkd", code=None).returncode != 0
+    )

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ovl_linkd.service.report import MESSAGE_IDS
-from tests.system.machine import LINK, TARGET, Machine, until
+from tests.system.machine import LINK, TARGET, Machine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -44,7 +45,7 @@ def restored(machine: Machine) -> bool:
 
 def test_a_repair_is_found_in_the_journal_by_its_id(running: Machine) -> None:
     running.path(LINK).unlink()
-    until(lambda: entries(running, RESTORED))
+    wait_until(lambda: entries(running, RESTORED))
     (found,) = entries(running, RESTORED, "LINK=ctrdl", "FOUND=missing")
     assert found["TARGET"] == TARGET
     assert found["PRIORITY"] == "4"
@@ -58,12 +59,12 @@ def test_the_journal_explains_it_and_says_what_to_do(running: Machine) -> None:
     running.path(LINK).mkdir()
     running.systemctl("start", "ovl-linkd")
     match = f"MESSAGE_ID={MESSAGE_IDS['blocked']}"
-    until(lambda: entries(running, match))
+    wait_until(lambda: entries(running, match))
     said = running.run("journalctl", "-x", "-q", "--no-pager", match).stdout
     assert "Subject: The link ctrdl is blocked" in said
     assert f"What to do: move {LINK} away" in said
     running.path(LINK).rmdir()
-    until(lambda: entries(running, f"MESSAGE_ID={MESSAGE_IDS['unblocked']}"))
+    wait_until(lambda: entries(running, f"MESSAGE_ID={MESSAGE_IDS['unblocked']}"))
 
 
 def test_a_journald_that_hangs_keeps_no_link_waiting(running: Machine) -> None:
@@ -73,9 +74,9 @@ def test_a_journald_that_hangs_keeps_no_link_waiting(running: Machine) -> None:
     for _ in range(3):
         running.run("ovl-linkd", "reload", timeout=10)
     running.path(LINK).unlink()
-    until(lambda: restored(running))
+    wait_until(lambda: restored(running))
     signal_journald(running, signal.SIGCONT)
-    until(lambda: f"restored {LINK}" in running.journal("-u", "ovl-linkd"))
+    wait_until(lambda: f"restored {LINK}" in running.journal("-u", "ovl-linkd"))
     assert running.journal("-u", "ovl-linkd").count("configuration loaded") == 3
     assert running.show("NRestarts") == "0"
 
@@ -83,8 +84,8 @@ def test_a_journald_that_hangs_keeps_no_link_waiting(running: Machine) -> None:
 def test_without_a_journal_socket_nothing_is_lost(running: Machine) -> None:
     running.path("/run/systemd/journal/socket").unlink()
     running.path(LINK).unlink()
-    until(lambda: restored(running))
-    until(lambda: f"restored {LINK}" in running.journal("-u", "ovl-linkd"))
+    wait_until(lambda: restored(running))
+    wait_until(lambda: f"restored {LINK}" in running.journal("-u", "ovl-linkd"))
     (found,) = [one for one in entries(running) if one["MESSAGE"].startswith("restored")]
     assert (found["_TRANSPORT"], found["PRIORITY"]) == ("stdout", "4")
 
@@ -96,7 +97,7 @@ def test_the_metrics_are_there_without_being_asked_for(running: Machine) -> None
     assert text.endswith("# EOF\n")
     running.path(LINK).unlink()
     # Once made at the boot, unless tmpfiles or the early unit did, and once just now.
-    until(lambda: 'found="missing"} 0' not in running.path(METRICS).read_text())
+    wait_until(lambda: 'found="missing"} 0' not in running.path(METRICS).read_text())
 
 
 def test_ten_thousand_repairs_are_a_handful_of_lines_and_all_counted(running: Machine) -> None:
@@ -110,7 +111,7 @@ for _ in range(10_000):
 """
     running.run("python3", "-I", "-c", script)
     count = re.compile('repairs_total{found="missing"} (10000|10001)$', re.MULTILINE)
-    until(lambda: count.search(running.path(METRICS).read_text()))
+    wait_until(lambda: count.search(running.path(METRICS).read_text()))
     lines = running.journal("-u", "ovl-linkd", RESTORED).splitlines()
     # Ten in each ten seconds; how long it takes is the machine's affair.
     assert 5 <= len(lines) <= 60

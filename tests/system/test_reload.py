@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.system.machine import LINK, SERVICE, TARGET, Machine, until
+from tests.system.machine import LINK, SERVICE, TARGET, Machine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -38,7 +39,7 @@ def test_a_reload_that_fails_says_why_and_changes_nothing(running: Machine) -> N
     assert running.show("StatusText") == "1 link ok"
     assert REASON in running.systemctl("status", "ovl-linkd")
     running.path(LINK).unlink()
-    until(lambda: running.link() == TARGET)
+    wait_until(lambda: running.link() == TARGET)
 
 
 def test_the_next_boot_has_the_links_of_the_last_reload(running: Machine) -> None:
@@ -67,7 +68,7 @@ def test_a_start_brings_the_lines_up_to_date(machine: Machine) -> None:
     """The configuration was changed while the machine was off, or with nobody reloading."""
     machine.write(DROP_IN, MORE)
     machine.boot()
-    until(lambda: machine.path(LINES).exists())
+    wait_until(lambda: machine.path(LINES).exists())
     assert "/run/more/" in machine.path(LINES).read_text()
 
 

@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from tests.system.machine import LINK, SERVICE, TARGET, Machine, until
+from tests.system.machine import LINK, SERVICE, TARGET, Machine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -53,22 +54,22 @@ def test_a_missing_target_holds_nobody_up(machine: Machine) -> None:
     assert machine.show("ActiveState") == "active"
     assert machine.show("StatusText") == "0 links ok, 1 dangling"
     machine.path(TARGET).mkdir()
-    until(lambda: machine.show("StatusText") == "1 link ok")
+    wait_until(lambda: machine.show("StatusText") == "1 link ok")
 
 
 def test_a_removed_link_is_back_at_once(running: Machine) -> None:
     running.path(LINK).unlink()
-    until(lambda: restored(running))
-    until(lambda: f"restored {LINK}" in running.journal("-u", "ovl-linkd"))
+    wait_until(lambda: restored(running))
+    wait_until(lambda: f"restored {LINK}" in running.journal("-u", "ovl-linkd"))
 
 
 def test_a_killed_daemon_comes_back_and_mends_what_it_missed(running: Machine) -> None:
     pid = signal_daemon(running, signal.SIGKILL)
     running.path(LINK).unlink()
-    until(lambda: restored(running))
+    wait_until(lambda: restored(running))
     assert running.show("MainPID") not in (pid, "0")
     assert running.show("NRestarts") == "1"
-    until(lambda: running.show("ActiveState") == "active")
+    wait_until(lambda: running.show("ActiveState") == "active")
     running.run("ovl-linkd", "reload")  # by a socket in the place of the one that was left there
 
 
@@ -78,10 +79,10 @@ def test_a_daemon_that_is_killed_over_and_over_is_never_given_up(machine: Machin
     machine.boot()
     for count in range(1, 8):
         signal_daemon(machine, signal.SIGKILL)
-        until(lambda count=count: machine.show("NRestarts") == str(count))  # type: ignore[misc]
-        until(lambda: machine.show("ActiveState") == "active")
+        wait_until(lambda count=count: machine.show("NRestarts") == str(count))  # type: ignore[misc]
+        wait_until(lambda: machine.show("ActiveState") == "active")
     machine.path(LINK).unlink()
-    until(lambda: restored(machine))
+    wait_until(lambda: restored(machine))
 
 
 def test_a_stuck_daemon_is_replaced(machine: Machine) -> None:
@@ -90,7 +91,7 @@ def test_a_stuck_daemon_is_replaced(machine: Machine) -> None:
     machine.boot()
     pid = signal_daemon(machine, signal.SIGSTOP)
     machine.path(LINK).unlink()
-    until(lambda: restored(machine))
+    wait_until(lambda: restored(machine))
     assert machine.show("MainPID") not in (pid, "0")
     assert "Watchdog timeout (limit 1s)!" in machine.journal("-u", "ovl-linkd")
 
@@ -100,7 +101,7 @@ def test_the_watchdog_is_fed(machine: Machine) -> None:
     machine.boot()
     fed = "WatchdogTimestampMonotonic"
     start = int(machine.show(fed))
-    until(lambda: int(machine.show(fed)) > start + 1_000_000)
+    wait_until(lambda: int(machine.show(fed)) > start + 1_000_000)
     assert machine.show("NRestarts") == "0"
 
 
@@ -156,4 +157,4 @@ def test_the_socket_unit_alone_starts_the_daemon(machine: Machine) -> None:
     machine.systemctl("start", "ovl-linkd.socket")
     assert machine.show("ActiveState") == "inactive"
     machine.run("ovl-linkd", "reload")
-    until(lambda: machine.show("ActiveState") == "active")
+    wait_until(lambda: machine.show("ActiveState") == "active")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.system.machine import LINK, SERVICE, TARGET, Machine, until
+from tests.system.machine import LINK, SERVICE, TARGET, Machine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn")
 
@@ -27,8 +28,8 @@ def test_a_place_that_takes_no_link_is_tried_until_it_does(
     assert error in done.stdout
     assert "tried again at" in done.stdout
     running.run("mount", "-o", f"remount,{mended}", "/run/x")
-    until(lambda: running.link("/run/x/b") == "/srv")
-    until(lambda: running.show("StatusText") == "2 links ok")
+    wait_until(lambda: running.link("/run/x/b") == "/srv")
+    wait_until(lambda: running.show("StatusText") == "2 links ok")
     assert running.journal("-u", "ovl-linkd").count(f"/run/x/b: failing: {error}") == 1
 
 
@@ -38,7 +39,7 @@ def test_without_the_journal_and_systemd_s_ear_links_are_still_kept(running: Mac
     running.systemctl("stop", *journal)
     for _ in range(3):
         running.path(LINK).unlink()
-        until(lambda: running.link() == TARGET)
+        wait_until(lambda: running.link() == TARGET)
     running.run("ovl-linkd", "status")
 
 
@@ -57,5 +58,5 @@ def test_without_inotify_watches_the_links_are_looked_at_in_turns(running: Machi
     running.systemctl("restart", "ovl-linkd")
     assert running.show("StatusText") == "1 link ok, 6 directories not watched"
     running.path(LINK).unlink()
-    until(lambda: running.link() == TARGET)
+    wait_until(lambda: running.link() == TARGET)
     assert running.journal("-u", "ovl-linkd").count("can't watch /var: No space left") == 1

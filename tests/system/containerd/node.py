@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 
 from tests.system.containerd import images
-from tests.system.machine import Machine, until
+from tests.system.machine import Machine
+from tests.waiting import wait_until
 
 UNIT = "containerd.service"
 ROOT = "/var/lib/containerd"
@@ -94,7 +95,7 @@ class Node:
         self.machine.write("/etc/registry.yml", _REGISTRY)
         self.machine.run("systemd-run", "--quiet", "docker-registry", "serve", "/etc/registry.yml")
         there = ("bash", "-c", "echo >/dev/tcp/localhost/5000")
-        until(lambda: self.machine.run(*there, code=None).returncode == 0)
+        wait_until(lambda: self.machine.run(*there, code=None).returncode == 0)
         for name in map(images.name, layers):
             self.call("image", "push", "--plain-http", name)
         self.forget_images()

@@ -11,7 +11,8 @@ from tests.system.containerd import images
 from tests.system.containerd.conftest import ARCHIVE
 from tests.system.containerd.images import LOOK, seen
 from tests.system.containerd.node import LAYERS_SHORT, STORE, UNIT, Node, lower
-from tests.system.machine import Machine, until
+from tests.system.machine import Machine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")
 
@@ -94,7 +95,7 @@ def test_what_was_started_before_can_still_mount(wrapped: Node) -> None:
     (old,) = supervisors(machine)
 
     machine.systemctl("restart", UNIT)
-    until(lambda: len(supervisors(machine)) == 2)
+    wait_until(lambda: len(supervisors(machine)) == 2)
     assert wrapped.shell_in("old", MOUNTS) == seen(128)
 
     machine.run("pkill", "-KILL", "--parent", str(old))
@@ -109,8 +110,8 @@ def test_what_was_started_before_can_still_mount(wrapped: Node) -> None:
     assert wrapped.shell(200, LOOK) == seen(200)
 
     wrapped.stop("old")
-    until(lambda: old not in supervisors(machine))
-    until(lambda: len(supervisors(machine)) == 1)
+    wait_until(lambda: old not in supervisors(machine))
+    wait_until(lambda: len(supervisors(machine)) == 1)
 
 
 def test_not_even_a_cleaner_that_never_rests_fails_a_run_by_a_guarded_farm(

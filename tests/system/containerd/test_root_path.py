@@ -11,7 +11,8 @@ from ovl_linkd.links.link import Link
 from tests.system.containerd.conftest import ARCHIVE
 from tests.system.containerd.images import LOOK, seen
 from tests.system.containerd.node import SHORT, STORE, UNIT, Node, lower
-from tests.system.machine import Machine, until
+from tests.system.machine import Machine
+from tests.waiting import wait_until
 
 # As `ovl-linkd init --containerd` tells.
 GUARD = f"links: {{ctrd: {{path: {GUARDED}, guard: append-only}}}}\n"
@@ -113,7 +114,7 @@ def test_a_cleaner_comes_by_between_twenty_runs(by_link: Node) -> None:
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(lambda name: by_link.start(200, name), names[:10]))
         machine.run("systemd-tmpfiles", "--remove", "/etc/cleaner.conf")
-        until(lambda: machine.link(SHORT) == STORE)
+        wait_until(lambda: machine.link(SHORT) == STORE)
         list(pool.map(lambda name: by_link.start(200, name), names[10:]))
     assert f"restored {SHORT}" in machine.journal("-u", "ovl-linkd")
     for name in names:

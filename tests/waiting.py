@@ -1,0 +1,18 @@
+"""Waiting for what nothing in the system tells of: it is asked again and again."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 30.0  # seconds; a busy machine must not fail a test that is right
+
+
+def wait_until(condition: Callable[[], T | None], what: str = "it comes true") -> T:
+    """What CONDITION gives once that is true; AssertionError, with WHAT, if it never is."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.005)
+    return value
