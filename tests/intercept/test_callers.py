@@ -11,6 +11,7 @@ import pytest
 from ovl_linkd.overlay import mounting
 from tests.intercept.world import LONG, LOOK, World, mounts_at, seen
 from tests.kernel.world import all_of, joined, look, make_layers
+from tests.waiting import wait_until
 
 READ = os.sysconf("SC_PAGE_SIZE") - 1
 
@@ -29,6 +30,23 @@ def test_128_layers_are_mounted_by_a_program_that_knows_nothing_of_it(
     assert look(os.fsencode(world.merged)) == all_of(ids)
     assert mounts_at(world.merged) == 1
     assert "by link store" in done.stderr
+
+
+def test_who_reads_what_is_told_to_its_end_does_not_wait_for_what_the_command_left(
+    world: World, mounter: Path
+) -> None:
+    """Standard error was held until nobody was under the filter any more. Before Linux 6.11 a
+    command is that until it is waited for, and who reads first waited for ever: so did each test.
+    """
+    ids, options = world.layers(128)
+    left = '(until [ -e $0 ]; do sleep 0.05; done; exec "$@") >/dev/null 2>&1 &'
+    words = (world.place / "go", mounter, "plainly", world.file(options), world.merged)
+
+    world.run("sh", "-c", left, *words)
+    (world.place / "go").touch()
+
+    wait_until(lambda: mounts_at(world.merged) == 1, "what is left mounts as before")
+    assert look(os.fsencode(world.merged)) == all_of(ids)
 
 
 @pytest.mark.parametrize("way", ["read-only", "signals"])

@@ -37,12 +37,16 @@ class State(Protocol):
 
 
 class Guard:
-    """Keeps watch at ``around.listener``; WOKEN is the eventfd that ``around.poke`` writes to."""
+    """Keeps watch at ``around.listener``; WOKEN is the eventfd that ``around.poke`` writes to.
 
-    def __init__(self, around: Surroundings, woken: int, state: State) -> None:
+    COMMAND: a pidfd of the process that was started, if standard error is told of its calls.
+    """
+
+    def __init__(self, around: Surroundings, woken: int, state: State, command: int | None) -> None:
         self._around = around
         self._slots = around.slots
         self._woken = woken
+        self._command = command
         self._state = state
         self._deputy: tuple[int, int] | None = None  # process, its pidfd
         self._counts: Counts | None = None
@@ -53,6 +57,8 @@ class Guard:
         self._poll = select.poll()
         self._poll.register(woken, select.POLLIN)
         self._poll.register(around.listener, 0)  # POLLHUP comes unasked
+        if command is not None:
+            self._poll.register(command, select.POLLIN)
 
     def start(self) -> None:
         """Have the first workers, and a deputy."""
@@ -107,8 +113,23 @@ class Guard:
         if self._woken in events:
             os.eventfd_read(self._woken)
             self._slots.watched = True
+        if self._command in events:
+            self._fall_silent(self._command)
         self._pending = bool(events.get(self._around.listener, 0) & select.POLLIN)
         return bool(events.get(self._around.listener, 0) & select.POLLHUP)
+
+    def _fall_silent(self, command: int) -> None:
+        """Let go of standard error, which was COMMAND's: somebody may read it to its end.
+
+        Before he waits for the command, even; and before Linux 6.11 that is under the filter until
+        then (kernel/exit.c: seccomp_filter_release), so that each would wait for the other.
+        """
+        self._poll.unregister(command)
+        self._command = None
+        self._around.voice.fall_silent()
+        for child, _ in self._children():  # who comes after them has no standard error; calls are
+            os.kill(child, signal.SIGKILL)  # done again
+        self._slots.watched = True
 
     def _settle(self) -> None:
         """Let nothing but a call wake us any more, if nothing is left to look after."""
@@ -174,7 +195,7 @@ class Guard:
 
     def _be_deputy(self, guard: int) -> None:
         outlive(guard)
-        Guard(self._around, self._woken, self._state).take_over()
+        Guard(self._around, self._woken, self._state, self._command).take_over()
 
     def _is_dead(self, child: int, pidfd: int) -> bool:
         if not os.waitpid(child, os.WNOHANG)[0]:

@@ -43,6 +43,13 @@ class Voice:
             except OSError:
                 pass  # nobody reads it any more
 
+    def fall_silent(self) -> None:
+        """Tell standard error nothing any more, nor keep it open."""
+        if self._stderr is not None:
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, self._stderr)
+            os.close(nowhere)
+
     def refused(self, text: str) -> None:
         """Tell everybody of a call that was refused."""
         self._warn("mount-refused", text)

@@ -29,7 +29,8 @@ def supervise(
 ) -> None:
     """Serve LISTENER for COMMAND, process PID, until nobody is under the filter any more.
 
-    BEGIN is called when calls are answered. STDERR, unless None, is told each decision.
+    BEGIN is called when calls are answered. STDERR, unless None, is told each decision as long as
+    COMMAND lives.
     """
     seccomp.wake_quickly(listener)
     woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -44,7 +45,7 @@ def supervise(
         voice=Voice(stderr),
     )
     state = _State(command, pid)
-    guard = Guard(around, woken, state)
+    guard = Guard(around, woken, state, None if stderr is None else os.pidfd_open(pid))
     gc.collect()
     gc.freeze()  # what is here now stays: looked at in each process, it would be copied there
     guard.start()
