@@ -182,6 +182,22 @@ def test_what_an_earlier_run_kept_there_is_no_first_sight(outside: World) -> Non
     assert outside.right()
 
 
+def test_what_an_earlier_run_kept_is_no_excuse_for_another_symlink(outside: World) -> None:
+    """Which was put there while no daemon ran."""
+    outside.keeper = Keeper(lambda: 0.0, {str(outside.path): "/old/target"})
+    outside.keeper.want([outside.link])
+    outside.replace("/usr/bin")
+    assert outside.seen().state == "blocked"
+    assert os.readlink(outside.path) == "/usr/bin"
+
+
+def test_a_repair_without_adoption_makes_our_own_link_no_foreign_one(outside: World) -> None:
+    outside.look()
+    outside.replace()
+    outside.keeper.insist(["one"], outside.now)
+    assert outside.right()
+
+
 def test_a_new_target_for_our_own_link_is_no_first_sight(outside: World) -> None:
     outside.look()
     new = outside.link._replace(target=str(outside.top / "p"))
