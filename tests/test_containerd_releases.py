@@ -4,6 +4,7 @@ Debian's own containerd says whether it takes what `init` prints; older and newe
 """
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -168,7 +169,8 @@ def containerd_says(*words: str) -> str:
 def fragment() -> str:
     """What goes into containerd's configuration, without the drop-in, as `init` prints it."""
     done = ours("init", "--containerd", "--config", str(TOP / "config/examples/containerd.yaml"))
-    assert (done.returncode, done.stderr) == (0, "")
+    # The offer of a guarded link goes to whoever reads it, not into the file.
+    assert (done.returncode, re.sub("(?m)^#.*\n", "", done.stderr)) == (0, "")
     return done.stdout.partition("# /etc/systemd/")[0]
 
 

@@ -29,7 +29,9 @@ def arguments(parser: "ArgumentParser") -> None:
     from argparse import REMAINDER
 
     parser.add_argument(
-        "--verbose", action="store_true", help="tell each decision on standard error"
+        "--verbose",
+        action="store_true",
+        help="tell each decision on standard error, as long as COMMAND runs",
     )
     parser.add_argument(
         "--no-new-privs",

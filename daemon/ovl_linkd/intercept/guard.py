@@ -95,12 +95,15 @@ class Guard:
         self.start()
         self.run()
 
-    def _end(self) -> None:
-        """Let the workers say what they have to say, and end all."""
+    def _let_speak(self) -> None:
+        """Let the workers say what they have to say of calls that were answered."""
         deadline = time.monotonic() + _FAREWELL
         while self._slots.anybody(BUSY) and time.monotonic() < deadline:
             time.sleep(0.002)
             self._bury()
+
+    def _end(self) -> None:
+        self._let_speak()
         for child, _ in self._children():
             os.kill(child, signal.SIGKILL)
         self._state.remove()
@@ -126,6 +129,7 @@ class Guard:
         """
         self._poll.unregister(command)
         self._command = None
+        self._let_speak()
         self._around.voice.fall_silent()
         for child, _ in self._children():  # who comes after them has no standard error; calls are
             os.kill(child, signal.SIGKILL)  # done again
