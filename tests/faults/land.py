@@ -74,7 +74,8 @@ class Land:
         wanted = {"f", ".f.ovl-linkd-farm", "layers", *(path.name for path in self.decoys)}
         assert set(os.listdir(self.top)) - {"g", ".g.ovl-linkd-farm"} == wanted
         assert all(path.read_text() == text for path, text in self.decoys.items())
-        assert set(os.listdir(RUN)) <= OURS | {"metrics.prom"}
+        # The daemon runs: what it writes anew has another name for a moment.
+        wait_until(lambda: set(os.listdir(RUN)) <= OURS | {"metrics.prom"}, "nothing is left")
 
     def agrees(self, log: str) -> bool:
         """Whether the ledger names what lies in the farm: all, unless it was lost as LOG says."""
