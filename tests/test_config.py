@@ -536,8 +536,11 @@ def test_without_libyaml_the_places_are_the_same(
 
 
 def test_deep_nesting_is_refused_before_it_costs_the_stack(tmp_path: Path) -> None:
-    """PyYAML's C loader recursed until the process was gone."""
-    assert faults(tmp_path, "[" * 200_000) == ["1:18: nested more than 16 deep, write it flatter"]
+    """PyYAML's C loader recursed until the process was gone; Debian 13's has a limit of its own."""
+    (found,) = faults(tmp_path, "[" * 200_000)
+    ours, libyaml_s = "1:18: nested more than 16 deep, write it flatter", "exceeded maximum nesting"
+    assert found == ours or libyaml_s in found
+    assert faults(tmp_path, "[" * 900) == [ours]
 
 
 def test_aliases_that_multiply_are_refused_before_they_do(tmp_path: Path) -> None:
