@@ -1,9 +1,9 @@
 /* Calls mount(2) as nobody should: `fuzzer SEED SECONDS TARGET OPTIONS-FILE`.
  *
  * Addresses of nothing, texts without an end, texts that change while they are read, threads that
- * change their root and namespaces meanwhile, callers that are killed. Some calls are right, and
- * their outcome is looked at: with layers that are too many for the kernel they must succeed with
- * all of them, or fail. Prints "calls: N" and, of the right ones, "right: N".
+ * change to new mount namespaces, callers that are killed. Between them come calls that are right,
+ * with the options in the file, which are longer than a page: each must succeed, with all layers.
+ * Prints how many calls there were, "calls: N", and how many right ones beside them, "right: N".
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -66,10 +66,9 @@ static char *at_the_edge(const char *text, size_t bytes, size_t *mapped)
     return memcpy(place + room - bytes, text, bytes);
 }
 
-/* An address of some kind, and in ROOM what has to be unmapped later. */
+/* An address of some kind; in ROOM, if it is in memory made for it, where to unmap how many BYTES. */
 static void *odd(uint64_t *state, char **room, size_t *bytes)
 {
-    *room = NULL;
     *bytes = 2 * page;
     switch (next(state) % 14) {
     case 0: return NULL;
@@ -103,30 +102,31 @@ static char *changed, *changed_type;
 /* Options and types that are now this and now that. */
 static void *change(void *nothing)
 {
-    while (changing) {
+    for (unsigned round = 0; changing; round++) {
         changed[0] = changed[0] == 'l' ? 'X' : 'l';
         changed[size / 2] = changed[size / 2] == '/' ? 0 : '/';
         changed_type[0] ^= 'o' ^ 'x';
-        if (changing % 7 == 0)
+        if (round % 7 == 0)
             sched_yield();
     }
     return nothing;
 }
 
-static int count(const char *directory)
+/* How many names are in DIRECTORY; none of them begins with a dot. */
+static int entries(const char *directory)
 {
-    DIR *open_ = opendir(directory);
+    DIR *stream = opendir(directory);
     int found = 0;
-    while (open_ && readdir(open_))
+    while (stream && readdir(stream))
         found++;
-    if (open_)
-        closedir(open_);
+    if (stream)
+        closedir(stream);
     return found - 2;
 }
 
 static long calls, rights;
 
-/* A mount that is right: all layers, or none. In a namespace of its own. */
+/* A mount that is right, and has all layers. In the thread's own namespace. */
 static void mount_rightly(char *options)
 {
     char only[4096];
@@ -136,8 +136,8 @@ static void mount_rightly(char *options)
         _exit(1);
     }
     snprintf(only, sizeof only, "%s/only", target);
-    if (count(only) != layers) {
-        printf("%d layers instead of %d\n", count(only), layers);
+    if (entries(only) != layers) {
+        printf("%d layers instead of %d\n", entries(only), layers);
         fflush(stdout);
         _exit(1);
     }
@@ -150,15 +150,11 @@ static void call_oddly(uint64_t *state)
 {
     static const unsigned long flags[] = {0, 0, 0, 0, 1, 0x20, 0x1000, 0x2000, 0x40000,
                                           0xC0ED0000, 0xC0ED1000, 0x80000000, 1UL << 40};
-    char *rooms[3];
+    char *rooms[3] = {NULL, NULL, NULL};
     size_t bytes[3];
     void *type = next(state) % 3 ? (void *)"overlay" : odd(state, &rooms[0], &bytes[0]);
-    if (type == (void *)"overlay")
-        rooms[0] = NULL;
     void *options = odd(state, &rooms[1], &bytes[1]);
     void *point = next(state) % 3 ? (void *)"/nowhere" : odd(state, &rooms[2], &bytes[2]);
-    if (point == (void *)"/nowhere")
-        rooms[2] = NULL;
     if (next(state) % 8 == 0)
         options = changed;
     if (next(state) % 8 == 0)
@@ -212,9 +208,9 @@ static void *run(void *argument)
     return NULL;
 }
 
-int main(int count_, char **arguments)
+int main(int count, char **arguments)
 {
-    if (count_ != 5)
+    if (count != 5)
         return 98;
     page = sysconf(_SC_PAGESIZE);
     deadline = time(NULL) + atoi(arguments[2]);

@@ -2,7 +2,8 @@
  *
  *     mounter WAY OPTIONS-FILE TARGET [COMMAND...]
  *
- * prints "mount: " and the errno of mount(2), 0 where it succeeded, then becomes COMMAND.
+ * prints "mount: " and the errno of mount(2), 0 where it succeeded, then becomes COMMAND. The ways
+ * are in the table at the end, and "chroot:DIRECTORY".
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,8 +23,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-static const char *target;
-static char *options;
+static const char *file, *target;
+static char *options; /* what is in the file, and a NUL */
 static size_t size;
 
 static void die(const char *what)
@@ -46,7 +47,7 @@ static size_t pages(size_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-static void read_options(const char *file)
+static void read_options(void)
 {
     struct stat status;
     int from = open(file, O_RDONLY);
@@ -59,13 +60,16 @@ static void read_options(const char *file)
     close(from);
 }
 
-static int mount_with(const char *text)
+static void mount_with(const char *text)
 {
     int error = mount("overlay", target, "overlay", 0, text) ? errno : 0;
     printf("mount: %d\n", error);
     fflush(stdout);
-    return error;
 }
+
+static void plainly(void) { mount_with(options); }
+static void without_options(void) { mount_with(NULL); }
+static void with_an_address_of_nothing(void) { mount_with((const char *)8); }
 
 /* A constant of the program, as Go and Rust have them. */
 static void from_private_read_only_memory(void)
@@ -77,7 +81,7 @@ static void from_private_read_only_memory(void)
 }
 
 /* A file that nobody here may write. */
-static void from_shared_read_only_memory(const char *file)
+static void from_shared_read_only_memory(void)
 {
     int from = open(file, O_RDONLY);
     char *place = mmap(NULL, pages(size + 1), PROT_READ, MAP_SHARED, from, 0);
@@ -144,7 +148,7 @@ static void under_signals(void)
     fflush(stdout);
 }
 
-/* Each thread has a working directory of its own: WAY, OPTIONS and TARGET as DIRECTORY/NAME. */
+/* Where one of several threads mounts: on "merged" in its own working DIRECTORY. ERROR: what of it. */
 struct place {
     const char *directory;
     char *options;
@@ -171,7 +175,7 @@ static void *mount_below(void *argument)
     return NULL;
 }
 
-/* OPTIONS-FILE holds two lines, TARGET two directories with a colon between. */
+/* The file of options holds two lines; the target is two directories with a colon between. */
 static void from_two_threads(void)
 {
     char *second_options = strchr(options, '\n');
@@ -206,51 +210,76 @@ static void restrict_oneself(void)
         die("landlock");
 }
 
+static void below_landlock(void)
+{
+    restrict_oneself();
+    plainly();
+}
+
+static void in_a_mount_namespace(void)
+{
+    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
+        die("unshare");
+    plainly();
+}
+
+static void in_a_user_namespace(void)
+{
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
+        die("unshare");
+    write_to("/proc/self/setgroups", "deny");
+    write_to("/proc/self/uid_map", "0 0 1");
+    write_to("/proc/self/gid_map", "0 0 1");
+    plainly();
+}
+
+static void in_a_chroot(const char *root)
+{
+    if (chroot(root) || chdir("/"))
+        die("chroot");
+    plainly();
+}
+
+static const struct {
+    const char *name;
+    void (*mount)(void);
+} ways[] = {
+    {"plainly", plainly},
+    {"null", without_options},
+    {"unmapped", with_an_address_of_nothing},
+    {"read-only", from_private_read_only_memory},
+    {"shared", from_shared_read_only_memory},
+    {"endless", without_an_end},
+    {"page-end", up_to_the_end_of_a_page},
+    {"signals", under_signals},
+    {"threads", from_two_threads},
+    {"landlock", below_landlock},
+    {"mount-namespace", in_a_mount_namespace},
+    {"user-namespace", in_a_user_namespace},
+};
+
+static void go(const char *way)
+{
+    if (!strncmp(way, "chroot:", 7)) {
+        in_a_chroot(way + 7);
+        return;
+    }
+    for (size_t each = 0; each < sizeof ways / sizeof *ways; each++)
+        if (!strcmp(way, ways[each].name)) {
+            ways[each].mount();
+            return;
+        }
+    exit(97);
+}
+
 int main(int count, char **arguments)
 {
     if (count < 4)
         return 98;
-    const char *way = arguments[1];
-    read_options(arguments[2]);
+    file = arguments[2];
     target = arguments[3];
-    if (!strcmp(way, "plainly"))
-        mount_with(options);
-    else if (!strcmp(way, "read-only"))
-        from_private_read_only_memory();
-    else if (!strcmp(way, "shared"))
-        from_shared_read_only_memory(arguments[2]);
-    else if (!strcmp(way, "endless"))
-        without_an_end();
-    else if (!strcmp(way, "page-end"))
-        up_to_the_end_of_a_page();
-    else if (!strcmp(way, "signals"))
-        under_signals();
-    else if (!strcmp(way, "threads"))
-        from_two_threads();
-    else if (!strcmp(way, "landlock")) {
-        restrict_oneself();
-        mount_with(options);
-    } else if (!strcmp(way, "null"))
-        mount_with(NULL);
-    else if (!strcmp(way, "unmapped"))
-        mount_with((const char *)8);
-    else if (!strcmp(way, "mount-namespace")) {
-        if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
-            die("unshare");
-        mount_with(options);
-    } else if (!strcmp(way, "user-namespace")) {
-        if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
-            die("unshare");
-        write_to("/proc/self/setgroups", "deny");
-        write_to("/proc/self/uid_map", "0 0 1");
-        write_to("/proc/self/gid_map", "0 0 1");
-        mount_with(options);
-    } else if (!strncmp(way, "chroot:", 7)) {
-        if (chroot(way + 7) || chdir("/"))
-            die("chroot");
-        mount_with(options);
-    } else
-        return 97;
+    read_options();
+    go(arguments[1]);
     if (count > 4) {
         execvp(arguments[4], arguments + 4);
         die(arguments[4]);

@@ -13,7 +13,7 @@ import pytest
 
 from ovl_linkd import supervisors
 from ovl_linkd.doctor import below_exec
-from tests.intercept.world import COMMAND, LOOK, TOP, World, children, seen
+from tests.intercept.world import COMMAND, LOOK, TOP, World, children, seen, the_supervisor
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "cc")
@@ -125,7 +125,7 @@ def test_children_that_nobody_waits_for_are_no_trouble() -> None:
     script = ("sh", "-c", "echo done; read x")
     words = ["env", "--ignore-signal=CHLD", *exec_(*script)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        (ours,) = wait_for_supervisors(1)
+        ours = the_supervisor()
         before = set(children(ours.pid))
         os.kill(min(before), signal.SIGKILL)
         wait_until(lambda: (now := set(children(ours.pid))) != before and len(now) == len(before))
@@ -143,7 +143,7 @@ def test_the_supervisor_is_in_nobody_s_way() -> None:
     spared = subprocess.run(["sh", "-c", least], capture_output=True, text=True, check=True).stdout
     script = "read x"
     with subprocess.Popen(exec_("sh", "-c", script), stdin=subprocess.PIPE) as process:
-        (ours,) = wait_for_supervisors(1)
+        ours = the_supervisor()
         for pid in (ours.pid, *children(ours.pid)):
             assert os.readlink(f"/proc/{pid}/cwd") == "/"
             assert os.getsid(pid) == ours.pid
@@ -249,8 +249,3 @@ def test_who_may_not_is_told_what_to_do() -> None:
     assert "--no-new-privs" in refused.stderr
     allowed = as_nobody("--no-new-privs")
     assert (allowed.returncode, allowed.stdout) == (0, "NoNewPrivs:\t1\n")
-
-
-def wait_for_supervisors(number: int) -> list[supervisors.Supervisor]:
-    wait_until(lambda: len(supervisors.running()) == number)
-    return supervisors.running()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd import supervisors
-from tests.intercept.world import TOP, World, children, mounts_at
+from tests.intercept.world import TOP, World, children, mounts_at, the_supervisor
 from tests.kernel.world import all_of, look
 from tests.waiting import wait_until
 
@@ -138,8 +138,7 @@ def test_a_guard_that_is_killed_has_an_heir(world: World, mounter: Path) -> None
         subprocess.Popen(words, stdin=subprocess.PIPE, stderr=stderr, text=True) as process,
     ):
         assert process.stdin
-        wait_until(supervisors.running)
-        (ours,) = supervisors.running()
+        ours = the_supervisor()
         at_first = None
         for number in range(4):
             process.stdin.write(f"{number}\n")
@@ -171,8 +170,7 @@ def test_the_heir_finishes_what_the_guard_s_workers_had(world: World, mounter: P
         cwd=TOP,
     ) as process:
         wait_until(lambda: faults.stat().st_size == 1)
-        (ours,) = supervisors.running()
-        os.kill(ours.pid, signal.SIGKILL)
+        os.kill(the_supervisor().pid, signal.SIGKILL)
         assert process.wait(20) == 0
     assert look(os.fsencode(world.merged)) == all_of(ids)
 

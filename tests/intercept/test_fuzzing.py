@@ -8,14 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from ovl_linkd import supervisors
-from tests.intercept.world import World, children
+from ovl_linkd.intercept.guard import LEAST
+from tests.intercept.world import World, children, the_supervisor
 from tests.kernel.world import joined, make_layers
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "cc")
 
+FIRST = LEAST + 1  # processes that a guard starts with, and keeps: workers, and its deputy
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "3"))
+
+
+def beginners(pid: int) -> list[int]:
+    """The oldest children of the guard PID: those that it began with, unless one of them died."""
+    return children(pid)[:FIRST]
 
 
 def test_a_caller_that_does_what_it_can(world: World, programs: Path) -> None:
@@ -24,14 +30,13 @@ def test_a_caller_that_does_what_it_can(world: World, programs: Path) -> None:
     fuzzer = (programs / "fuzzer", str(seed), str(SECONDS), world.merged)
     words = [*world.command(), *fuzzer, world.file(joined(layers))]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: len(supervisors.running()) == 1)
-        (ours,) = supervisors.running()
-        first = children(ours.pid)[:3]
+        ours = the_supervisor()
+        first = wait_until(lambda: them if len(them := beginners(ours.pid)) == FIRST else None)
         assert process.stdout
         while process.poll() is None:
-            if children(ours.pid)[:3] != first:  # they may go because all is over
-                time.sleep(0.5)
-                assert process.poll() is not None, f"a worker died; seed {seed}"
+            # They may go because all is over; but who died before that has an heir.
+            heirs = set(beginners(ours.pid)).difference(first)
+            assert not heirs, f"a worker or the deputy died; seed {seed}"
             time.sleep(0.05)
         said = process.stdout.read()
     assert process.returncode == 0, f"{said}; seed {seed}"

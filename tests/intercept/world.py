@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ovl_linkd import client
+from ovl_linkd import client, supervisors
 from tests.kernel.world import all_of, joined, make_layers, make_upper
 from tests.waiting import wait_until
 
@@ -112,6 +112,15 @@ class World:
         said = f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         assert code in (None, done.returncode), said
         return done
+
+
+def the_supervisor() -> supervisors.Supervisor:
+    """The one that runs, as soon as there is one and no other: those of tests before may linger."""
+    (ours,) = wait_until(
+        lambda: running if len(running := supervisors.running()) == 1 else None,
+        "one supervisor runs",
+    )
+    return ours
 
 
 def children(pid: int) -> list[int]:
