@@ -7,6 +7,8 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.waiting import wait_until
+
 RUN = Path("/run/ovl-linkd")
 
 #: what a daemon of the standard configuration keeps in RUN
@@ -110,7 +112,8 @@ class Scene:
         for directory in self.top.iterdir():
             strange = {path for path in directory.iterdir() if path not in known}
             assert not strange, "left behind"
-        assert set(os.listdir(RUN)) - set(_DECOYS_IN_RUN) <= OURS
+        # The daemon runs: what it writes anew has another name for a moment.
+        wait_until(lambda: set(os.listdir(RUN)) - set(_DECOYS_IN_RUN) <= OURS, "nothing is left")
 
     def remove(self) -> None:
         """Take all of it away."""
