@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.endurance.crew import Failed, Record, working
 from tests.endurance.report import judged
+from tests.waiting import wait_until
 
 TOP = Path(__file__).parents[1]
 
@@ -28,21 +28,34 @@ def test_mounts_go_on_while_cleaners_run() -> None:
     assert "soak: all well" in done.stdout
 
 
-def test_what_becomes_of_each_job_is_told() -> None:
+def test_what_becomes_of_each_job_is_told(tmp_path: Path) -> None:
     """A worker that died on its first mount would otherwise never have failed."""
 
+    def note(name: str) -> None:
+        with open(tmp_path / name, "a") as file:
+            file.write("x")
+
     def works() -> float:
-        time.sleep(0.001)
+        note("works")
         return 1.0
 
     def fails() -> float:
+        note("fails")
         raise Failed("not today")
 
     def breaks() -> float:
+        note("breaks")
         raise ZeroDivisionError("oh")
 
+    def tried(name: str, least: int) -> bool:
+        file = tmp_path / name
+        return file.exists() and file.stat().st_size >= least
+
     with working({"works": works, "fails": fails, "breaks": breaks}) as records:
-        time.sleep(0.2)
+        wait_until(
+            lambda: tried("works", 2) and tried("fails", 2) and tried("breaks", 1),
+            "each was tried, and again where it may be",
+        )
     assert set(records["works"].seconds) == {1.0}
     assert records["works"].row == 0
     assert set(records["fails"].failures) == {"not today"}
