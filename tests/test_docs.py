@@ -153,7 +153,6 @@ def test_whatever_readers_are_told_to_type_is_typed_by_a_test() -> None:
     tests = "".join(path.read_text() for path in (TOP / "tests").rglob("test_*.py"))
     calls = [f'told("{title}")' for title in sections() if any(told(title))]
     calls += [f'typed("{page}")' for page in PAGES if any(typed(page))]
-    # told("See it"): make demo has tests/kernel/test_demo.py, make test is what runs this.
     assert [call for call in calls if call not in tests] == []
 
 
@@ -212,15 +211,3 @@ def test_the_examples_of_the_page_do_what_it_says(in_order: Link, shell: dict[st
     # There is no daemon here, and that is what they then say.
     assert "ok" in run(status.replace("\n", " || test $? = 3\n"), shell)
     assert "1 link" in run(reload.replace("\n", " || test $? = 3\n"), shell)
-
-
-@pytest.mark.parametrize(
-    "example",
-    [block for block in blocks(PAGES["ovl-linkd.yaml.5"]) if block.startswith("links:")],
-    ids=["drop-in", "root_path", "guarded"],
-)
-def test_a_configuration_in_the_page_is_one(example: str, tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_text(example)
-    file.chmod(0o644)
-    assert load(str(file)).links
