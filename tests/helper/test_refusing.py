@@ -82,6 +82,22 @@ def test_a_target_that_is_no_directory(kind: str, machine: Machine, layers: list
     assert refused(done) == f"{target}: no directory to mount on: {target}"
 
 
+@pytest.mark.parametrize("program", ["mount", "mount.overlay"])
+@pytest.mark.parametrize("count", [2, COUNT])
+def test_an_empty_target_is_not_the_working_directory(
+    program: str, count: int, machine: Machine, layers: list[bytes]
+) -> None:
+    """`overlay "$TARGET"`, and there is no TARGET: what root worked in was covered, silently."""
+    words = ("-t", "overlay", "-o", lower(layers[:count]), "overlay", "")
+    before = Path("/proc/self/mountinfo").read_text()
+
+    done = machine.run(program, *words, cwd=str(machine.target))
+
+    assert (done.returncode, done.stdout) == (32, "")
+    assert done.stderr.startswith("mount")
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
 def test_without_the_privilege(machine: Machine, layers: list[bytes]) -> None:
     nobody = ("setpriv", "--reuid=65534", "--clear-groups")
     done = machine.run(*nobody, "mount.overlay", "-o", lower(layers), machine.target)

@@ -113,6 +113,8 @@ def _with_value(call: Call, word: bytes, value: bytes) -> Call:
 
 
 def _run(call: Call) -> None:
+    if not call.target:  # as a relative path it would be the working directory
+        raise UserError("an empty target: there is no directory to mount on", "", _FAILED)
     asked = mount_flags.take_out(_parsed(call.options))
     if asked.other:
         _by_mount(call, asked.other)
