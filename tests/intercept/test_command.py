@@ -41,6 +41,7 @@ def test_it_is_the_process_that_was_started() -> None:
         (["sh", "-c", "exit 7"], 7),
         (["sh", "-c", "kill -TERM $$"], -signal.SIGTERM),
         (["no-such-command"], 127),
+        ([""], 127),
         (["/no/such/command"], 127),
         (["/etc/passwd/x"], 127),
         (["/etc/passwd"], 126),
@@ -93,6 +94,15 @@ def test_its_environment_is_what_it_was_and_one_word_more() -> None:
     more = set(under.stdout.split(b"\0")) - set(plain.stdout.split(b"\0"))
     assert more == {b"LIBMOUNT_FORCE_MOUNT2=always"}
     assert set(plain.stdout.split(b"\0")) <= set(under.stdout.split(b"\0"))
+
+
+def test_a_variable_whose_name_is_odd_is_passed_on() -> None:
+    """As Wine has them: it ended in a traceback, with the filter in force already."""
+    done = subprocess.run(
+        ["env", "-i", "=C:=C:\\", *exec_("/usr/bin/env")], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"=C:=C:\\\n" in done.stdout
 
 
 def test_it_has_the_descriptors_that_were_passed_and_no_others() -> None:

@@ -96,11 +96,13 @@ def _become(command: list[str], ignores_sigpipe: bool) -> NoReturn:
             denied = denied or error
     if denied:
         raise UserError(f"{denied.strerror}: {denied.filename}", "", _NOT_EXECUTABLE)
-    raise UserError(f"not found: {command[0]}", "", _NOT_FOUND)
+    raise UserError(f"not found: {command[0] or '(an empty name)'}", "", _NOT_FOUND)
 
 
 def _places(name: str, environment: dict[bytes, bytes]) -> list[str]:
     """Where execvp(3) looks for NAME."""
+    if not name:
+        return []
     if "/" in name:
         return [name]
     path = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath)))
@@ -118,10 +120,14 @@ def _execute(path: str, command: list[str], environment: dict[bytes, bytes]) -> 
 
 
 def _environment() -> dict[bytes, bytes]:
-    """The environment that was given: Python may have added an LC_CTYPE of its own (PEP 538)."""
+    """The environment that was given: Python may have added an LC_CTYPE of its own (PEP 538).
+
+    A name may begin with "=", but can't be empty: os.execve() would not take that.
+    """
     try:
         with open("/proc/self/environ", "rb") as file:
-            pairs = [each.partition(b"=") for each in file.read().split(b"\0") if each]
+            given = [each for each in file.read().split(b"\0") if each]
     except OSError:
         return dict(os.environb)
-    return {name: value for name, _, value in pairs}
+    pairs = [(each[:1], *each[1:].partition(b"=")) for each in given]
+    return {first + rest: value for first, rest, _, value in pairs}
