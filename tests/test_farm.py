@@ -471,6 +471,31 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(
     assert world.trouble() is None
 
 
+def test_what_a_failed_write_left_is_not_another_daemon_s(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is ill doesn't let go of it either: the farm was lost until a reload."""
+    (a,) = world.lease("a")
+    write = os.write
+
+    def refuse(*_arguments: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
+        patch.setattr(os, "ftruncate", refuse)
+        for _ in range(2):
+            with pytest.raises(Unusable, match=r"No space left|Input/output"):
+                world.lease("b")
+    assert world.trouble() == "failing"
+    world.settle(NOW + 1)
+    _, b = world.lease("a", "b", now=NOW + 1)
+    assert world.trouble() is None
+    world.start()
+    assert world.lease("a", "b", now=NOW + 2) == [a, b]
+    assert not world.farm.notes
+
+
 # -- a crash at every step --------------------------------------------------------------------
 
 

@@ -65,7 +65,8 @@ class Ledger:
     def __init__(self, path: str) -> None:
         self.path = path
         self.lines = 0
-        self._seen: tuple[int, int] | None = None  # inode and size after our last write
+        self._seen: tuple[int, int] | None = None  # inode and size as we left it
+        self._whole = 0  # bytes that count; what follows, an append() that failed has left
         self._held: int | None = None  # the descriptor of locked()
 
     @contextmanager
@@ -150,16 +151,27 @@ class Ledger:
             status = os.fstat(descriptor)
             self._insist(status)
             try:
+                if status.st_size > self._whole:
+                    os.ftruncate(descriptor, self._whole)  # no line may follow half of another
                 if os.write(descriptor, data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
                 if certain:
                     os.fsync(descriptor)
             except OSError:
-                os.ftruncate(descriptor, status.st_size)
+                self._take_back(descriptor, status.st_ino)
                 raise
         finally:
             os.close(descriptor)
-        self._keep_in_mind(status.st_ino, status.st_size + len(data), self.lines + len(lines))
+        self._keep_in_mind(status.st_ino, self._whole + len(data), self.lines + len(lines))
+
+    def _take_back(self, descriptor: int, inode: int) -> None:
+        """Cut off what was written in vain; where that fails, too, the next append() does it."""
+        size = self._whole
+        try:
+            os.ftruncate(descriptor, size)
+        except OSError:
+            size = os.fstat(descriptor).st_size
+        self._seen = (inode, size)  # or it would pass for written by another process
 
     def _open(self, flags: int) -> int:
         """The file, locked (flock(2)): two daemons with one farm must not both write it."""
@@ -186,6 +198,7 @@ class Ledger:
 
     def _keep_in_mind(self, inode: int, size: int, lines: int) -> None:
         self._seen = (inode, size)
+        self._whole = size
         self.lines = lines
 
 
