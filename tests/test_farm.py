@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ovl_linkd.links import ids
+from ovl_linkd.links import ids, leases
 from ovl_linkd.links.farm import TURN, Farm
 from ovl_linkd.links.leases import BLOCK, LAG
 from ovl_linkd.links.terms import Full, NotALayer, Unusable, Wanted
@@ -452,6 +452,39 @@ def test_a_ledger_that_somebody_holds_is_waited_for(world: World) -> None:
     world.settle(NOW + 1)
     assert world.trouble() is None
     assert world.lease("a", "b", now=NOW + 1)[0] == a
+
+
+def test_who_lost_the_farm_does_not_write_its_ledger(world: World) -> None:
+    """It knows nothing of the ids that were given since: they would have been given again."""
+    world.lease("a")
+    lost = world.farm
+    world.start()
+    (b,) = world.lease("b")
+    with pytest.raises(Unusable, match="second daemon"):
+        lost.lease([world.layer("c")], NOW)
+    world.ledger.unlink()
+    lost.tend(NOW)
+    assert not world.ledger.exists()
+    world.farm.tend(NOW)
+    assert world.lease("b", "c")[0] == b
+
+
+def test_a_ledger_that_can_t_be_shortened_is_gone_on_with(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To write it anew takes room for a second one; a line more may well find some."""
+    monkeypatch.setattr(leases, "_HISTORY", 10)
+    spare = world.ledger.with_name(f"{world.ledger.name}.new")
+    (a,) = world.lease("a")
+    spare.mkdir()
+    for at in range(1, 101):
+        assert world.lease("a", now=NOW + 2 * LAG * at) == [a]
+    assert world.trouble() is None
+    assert len(world.ledger.read_bytes().splitlines()) > 100
+    spare.rmdir()
+    for at in range(101, 201):
+        assert world.lease("a", now=NOW + 2 * LAG * at) == [a]
+    assert len(world.ledger.read_bytes().splitlines()) < 100
 
 
 def test_a_full_disk_leaves_the_ledger_as_it_was(

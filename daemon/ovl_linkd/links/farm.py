@@ -225,6 +225,8 @@ class Farm:
 
     def tend(self, now: float) -> None:
         """Write the ledger anew if something removed it, where nobody else may write."""
+        if self._lost:
+            return  # its ledger is the other daemon's to write: we don't know what was given since
         try:
             if self._plot.obstacle() is None:
                 self._leases.tend()

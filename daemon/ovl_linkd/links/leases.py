@@ -30,6 +30,7 @@ class Leases:
         self._by_target: OrderedDict[str, Lease] = OrderedDict()
         self._by_id: dict[str, Lease] = {}
         self._noted: dict[str, float] = {}  # id -> when it was last written down as asked for
+        self._bearable = 0  # lines of history that could not be got rid of when that was tried
         self._mark = self._last = -1  # numbers up to _mark are reserved, up to _last are given
 
     @property
@@ -143,13 +144,23 @@ class Leases:
             self._by_id[lease.id] = self._by_target[lease.target] = lease
             self._by_target.move_to_end(lease.target)
         self._noted.update((lease.id, now) for lease in (*late, *given))
-        if self._ledger.lines > 2 * len(self) + _HISTORY:
-            self._renew()
+        self._tidy()
 
     def tend(self) -> None:
         """Write the ledger anew if something, a cleaner perhaps, removed it. Raises OSError."""
         if self.known and not os.path.lexists(self.path):
             self._renew()
+
+    def _tidy(self) -> None:
+        """Write the ledger anew when most of it is history; where that fails, it can wait."""
+        history = self._ledger.lines - 2 * len(self)
+        if history <= self._bearable + _HISTORY:
+            return
+        try:
+            self._renew()
+            self._bearable = 0
+        except OSError:
+            self._bearable = history
 
     def _append(self, lines: list[str], certain: bool = False) -> None:
         try:
