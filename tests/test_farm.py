@@ -199,6 +199,31 @@ def test_a_fight_over_an_entry_is_answered_after_pauses(world: World) -> None:
     assert world.trouble() is None
 
 
+def test_an_entry_that_can_t_be_read_is_looked_at_again_before_the_resync(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was replaced, and nothing that happens later makes another event."""
+    (a,) = world.lease("a")
+    (world.path / a).unlink()
+    (world.path / a).symlink_to("elsewhere")
+    tried = 0
+
+    def refuse(path: str) -> str:
+        nonlocal tried
+        tried += 1
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "readlink", refuse)
+        world.farm.mend([a], NOW)
+        for second in range(60):
+            world.settle(NOW + second)
+            assert world.trouble() == "failing"
+    assert tried < 60
+    world.settle(NOW + 100)
+    assert (world.leads(a), world.trouble()) == ("a", None)
+
+
 def test_what_fails_is_tried_again_after_growing_pauses(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

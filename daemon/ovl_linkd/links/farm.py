@@ -144,10 +144,14 @@ class Farm:
         """Whether LEASE's entry is right, or could be put right. Raises OSError, Unusable."""
         if self._plot.mend(lease, now, insist=True):
             self._repaired += 1
-        trouble = self._plot.amiss.get(lease.id)
-        if trouble and trouble.state == "failing":
+        if trouble := self._unreadable(lease):
             raise Unusable(trouble)  # it may well be ours: it is no reason to give another id
-        return trouble is None
+        return lease.id not in self._plot.amiss
+
+    def _unreadable(self, lease: Lease) -> Trouble | None:
+        """Why it could not be seen what is in the place of LEASE's entry."""
+        trouble = self._plot.amiss.get(lease.id)
+        return trouble if trouble and trouble.state == "failing" else None
 
     # -- keeping ------------------------------------------------------------------------------
 
@@ -175,6 +179,8 @@ class Farm:
             for lease in filter(None, map(self._leases.named, names)):
                 if self._plot.mend(lease, now):
                     mended += 1
+                elif self._unreadable(lease):
+                    self._try_again(now)
         except OSError as error:
             self._failed(error, now)
         self._repaired += mended
@@ -276,9 +282,14 @@ class Farm:
             self._lost = trouble = trouble._replace(state="blocked", remedy=remedy)
             self._retry.settle()
         else:
-            self._clean, self._failure = False, trouble
-            self._retry.failed(now)
+            self._failure = trouble
+            self._try_again(now)
         return trouble
+
+    def _try_again(self, now: float) -> None:
+        """Look at everything after a pause: nothing tells when what failed would work."""
+        self._clean = False
+        self._retry.failed(now)
 
     def _trouble(self, error: OSError) -> Trouble:
         return self._plot.failing(error)
