@@ -1,34 +1,49 @@
 """What a local user does at the control socket who means no good."""
 
+import itertools
+import os
 import socket
-import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from tests.others import NOBODY, meanwhile
 
 _STATUS = b'{"method":"org.ovl-linkd.Control.Status"}\0'
-#: what is sent by each connection in turn, and never an answer read
-MESSAGES = {
-    "monitors": b'{"method":"org.ovl-linkd.Control.Monitor","more":true}\0',
-    "halves": b'{"method":"org.ovl-linkd.Contr',
-    "huge": b"x" * 300_000,
-    "deep": b"[" * 50_000 + b"\0",
-    "many": _STATUS * 200,
-    "rewrites": b'{"method":"org.ovl-linkd.Control.Rewrite","parameters":{"options":"lowerdir='
+# What is sent by each connection in turn, and never an answer read.
+_MESSAGES = (
+    b'{"method":"org.ovl-linkd.Control.Monitor","more":true}\0',
+    b'{"method":"org.ovl-linkd.Contr',
+    b"x" * 300_000,
+    b"[" * 50_000 + b"\0",
+    _STATUS * 200,
+    b'{"method":"org.ovl-linkd.Control.Rewrite","parameters":{"options":"lowerdir='
     + b":".join(b"/%d" % number for number in range(9_000))
     + b'"}}\0',
-}
+)
 
 
-def flood(path: str, seconds: float, kinds: tuple[str, ...] = tuple(MESSAGES)) -> int:
-    """Send what KINDS name to the socket PATH, by ever new connections; how many were tried."""
+@contextmanager
+def flooded(path: str, on: int | None = None) -> Iterator[None]:
+    """A stranger floods the socket PATH meanwhile; on the processor ON, if that is given."""
+
+    def flood() -> None:
+        if on is not None:
+            os.sched_setaffinity(0, {on})
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        _flood(path)
+
+    with meanwhile(flood):
+        yield
+
+
+def _flood(path: str) -> None:
+    """Send all of it, by ever new connections, of which some hundreds stay open. Has no end."""
     held: list[socket.socket] = []
-    tried, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
+    for tried in itertools.count(1):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         with suppress(OSError):
             connection.connect(path)
-            connection.send(MESSAGES[kinds[tried % len(kinds)]])
+            connection.send(_MESSAGES[tried % len(_MESSAGES)])
         held.append(connection)
-        tried += 1
         if len(held) > 300:
             held.pop(tried % 300).close()
-    return tried

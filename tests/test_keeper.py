@@ -12,7 +12,8 @@ from ovl_linkd.links.flags import set_append_only
 from ovl_linkd.links.history import Change, Status
 from ovl_linkd.links.keeper import Keeper
 from ovl_linkd.links.link import Link
-from tests.daemon.world import MS_RDONLY, MS_REMOUNT, NOBODY, as_user, mount, umount
+from tests.daemon.world import MS_RDONLY, MS_REMOUNT, mount, umount
+from tests.others import NOBODY, as_user
 
 pytestmark = pytest.mark.needs("root")
 

@@ -17,7 +17,7 @@ from ovl_linkd.links.link import (
     observe,
     remedy_for,
 )
-from tests.daemon.world import NOBODY, as_user
+from tests.others import NOBODY, as_user
 
 
 @pytest.fixture

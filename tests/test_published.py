@@ -12,7 +12,7 @@ from ovl_linkd import config_files, published
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.link import Link
 from ovl_linkd.published import Published
-from tests.daemon.world import NOBODY, as_user
+from tests.others import NOBODY, as_user
 
 LINK = Link("one", "/run/one", os.fsdecode(b"/t\xff\n"), True)
 WORD = Published(

@@ -21,7 +21,8 @@ from ovl_linkd.commands.daemon import socket_path
 from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.shorten import capacity
 from ovl_linkd.published import Published
-from tests.daemon.world import ENVIRONMENT, NOBODY, PYTHON, as_user, command
+from tests.daemon.world import ENVIRONMENT, PYTHON, command
+from tests.others import NOBODY, as_user
 
 pytestmark = pytest.mark.needs("root")
 

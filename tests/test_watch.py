@@ -9,15 +9,8 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.links.watch import Watch
-from tests.daemon.world import (
-    MS_BIND,
-    NOBODY,
-    RENAME_EXCHANGE,
-    as_user,
-    mount,
-    renameat2,
-    umount,
-)
+from tests.daemon.world import MS_BIND, RENAME_EXCHANGE, mount, renameat2, umount
+from tests.others import NOBODY, as_user
 
 pytestmark = pytest.mark.needs("root")
 

@@ -9,9 +9,11 @@ T = TypeVar("T")
 PATIENCE = 30.0  # seconds; a busy machine must not fail a test that is right
 
 
-def wait_until(condition: Callable[[], T | None], what: str = "it comes true") -> T:
+def wait_until(
+    condition: Callable[[], T | None], what: str = "it comes true", seconds: float = PATIENCE
+) -> T:
     """What CONDITION gives once that is true; AssertionError, with WHAT, if it never is."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.005)

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 from tests.bench import world
 from tests.bench.figures import Figure, rounds, sample
+from tests.flooding import flooded
 
 # Microseconds before each removal. After the short pause both keepers sleep, but what they need is
 # still in the processor's caches; after the long one it isn't, nor may the processor be awake.
@@ -56,7 +57,7 @@ def during_a_flood(effort: float) -> Iterator[Figure]:
             daemon.settle()
             with ExitStack() as stack:
                 if turn % 2:
-                    stack.enter_context(world.flooded(f"{world.PLACE}/one.sock", remover))
+                    stack.enter_context(flooded(f"{world.PLACE}/one.sock", remover))
                 lines = world.removed(remover, *words, first=True)
             times[bool(turn % 2)] += microseconds(lines)[0]
     during, without = sample(times[True]), sample(times[False])

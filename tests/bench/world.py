@@ -12,12 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from ovl_linkd.overlay import mounting
-from tests.daemon.world import NOBODY
-from tests.flooding import flood
 
 HERE = Path(__file__).parent
 PLACE = Path("/run/bench")  # on a tmpfs, as the product's own links are
@@ -213,23 +211,6 @@ def removed(on: int | None, *arguments: object, first: bool = False) -> list[tup
     if child.returncode:
         raise RuntimeError(f"the remover failed: {child.returncode}")
     return [tuple(map(int, line.split())) for line in said.splitlines()]
-
-
-@contextmanager
-def flooded(path: str, on: int | None) -> Iterator[None]:
-    """A stranger on the processor ON floods the control socket PATH."""
-    child = os.fork()
-    if child == 0:
-        with suppress(BaseException):
-            pin(0, on)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
-            flood(path, PATIENCE)
-        os._exit(0)
-    try:
-        yield
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

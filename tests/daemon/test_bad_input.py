@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.commands.run import FAULTY
-from tests.daemon.world import ENVIRONMENT, NOBODY, PYTHON, Daemon, as_user, command
+from tests.daemon.world import ENVIRONMENT, PYTHON, Daemon, command
+from tests.others import NOBODY, as_user
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.needs("root")

@@ -14,7 +14,8 @@ from typing import IO, Any
 
 import pytest
 
-from tests.daemon.world import ENVIRONMENT, NOBODY, PYTHON, Daemon, command
+from tests.daemon.world import ENVIRONMENT, PYTHON, Daemon, command
+from tests.others import NOBODY
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.needs("root")

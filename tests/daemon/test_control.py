@@ -19,7 +19,8 @@ from asyncvarlink.serviceinterface import VarlinkServiceInterface
 
 from ovl_linkd import client
 from ovl_linkd.service.control import Control
-from tests.daemon.world import NOBODY, Daemon, as_user, command, monitor, replies_of, send
+from tests.daemon.world import Daemon, command, monitor, replies_of, send
+from tests.others import NOBODY, as_user, held_by_a_stranger
 from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.needs("root")
@@ -299,31 +300,19 @@ def test_a_stranger_s_call_that_takes_long_to_understand_is_not_answered(
 
 def test_one_user_s_idle_connections_keep_nobody_else_out(daemon_of_all: Daemon) -> None:
     path, before = daemon_of_all.socket, descriptors(daemon_of_all)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(writing)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        held = []
-        try:
-            for _ in range(300):
-                held.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-                held[-1].connect(path)
-            with connected(path) as last:  # the backlog is worked off when this one is answered
-                last.recv(1)
-        finally:
-            os.kill(os.getpid(), signal.SIGSTOP)  # say so
-            os.read(reading, 1)
-            os._exit(0)
-    os.close(reading)
-    try:
-        os.waitid(os.P_PID, child, os.WSTOPPED)
-        os.kill(child, signal.SIGCONT)
+
+    def connections() -> list[socket.socket]:
+        held = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(301)]
+        for each in held:
+            each.connect(path)
+        # One too many: when it is closed, all that came before it have been accepted.
+        held[-1].settimeout(PATIENCE)
+        assert held[-1].recv(1) == b""
+        return held
+
+    with held_by_a_stranger(connections):
         assert descriptors(daemon_of_all) - before <= 40
         still_serves(daemon_of_all)
-    finally:
-        os.close(writing)
-        os.waitpid(child, 0)
     wait_until(lambda: descriptors(daemon_of_all) <= before, "all of its connections are closed")
 
 
@@ -442,24 +431,13 @@ def test_a_stranger_s_lock_on_the_directory_doesn_t_keep_the_daemon_from_startin
     configured: Daemon,
 ) -> None:
     """Whoever may open a directory may flock(2) it: everybody, where it has mode 0755."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(writing)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+
+    def lock() -> None:
         fcntl.flock(os.open(configured.directory, os.O_RDONLY), fcntl.LOCK_EX)
-        os.kill(os.getpid(), signal.SIGSTOP)  # say so
-        os.read(reading, 1)
-        os._exit(0)
-    os.close(reading)
-    try:
-        os.waitid(os.P_PID, child, os.WSTOPPED)
-        os.kill(child, signal.SIGCONT)
+
+    with held_by_a_stranger(lock):
         configured.start()
         assert configured.link("one")["state"] == "ok"
-    finally:
-        os.close(writing)
-        os.waitpid(child, 0)
 
 
 def test_a_socket_that_a_cleaner_removed_is_made_again(configured: Daemon) -> None:

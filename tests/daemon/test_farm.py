@@ -13,7 +13,8 @@ import pytest
 
 from ovl_linkd import client, leasing
 from ovl_linkd.published import Published
-from tests.daemon.world import NOBODY, Daemon, as_user, command
+from tests.daemon.world import Daemon, command
+from tests.others import NOBODY, as_user
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")

@@ -7,7 +7,6 @@ nothing went wrong that nobody asked about. `Daemon.until` waits by the `Monitor
 import ctypes
 import json
 import os
-import pickle
 import re
 import select
 import signal
@@ -15,11 +14,10 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, Protocol
 
 import pytest
 
@@ -27,10 +25,7 @@ import ovl_linkd
 from ovl_linkd import client
 from tests.waiting import PATIENCE, wait_until
 
-T = TypeVar("T")
 Json = dict[str, Any]
-
-NOBODY = 65534
 
 RENAME_NOREPLACE = 1  # include/uapi/linux/fs.h
 RENAME_EXCHANGE = 2
@@ -73,36 +68,6 @@ def mount(source: str, point: str | Path, kind: str, flags: int = 0, data: str =
 def umount(point: str | Path) -> None:
     """umount2(2) without MNT_DETACH: EBUSY if anybody holds a descriptor in there."""
     _libc("umount2", os.fsencode(point), 0)
-
-
-def as_user(uid: int, function: Callable[[], T]) -> T:
-    """What FUNCTION returns in a child process of the user UID. Its exceptions are raised here.
-
-    Forked, not started anew: that user may well not be allowed to read the code under test.
-    """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            answer = pickle.dumps((True, function()))
-        except BaseException as error:
-            traceback.clear_frames(error.__traceback__)
-            answer = pickle.dumps((False, error))
-        with open(writing, "wb") as pipe:
-            pipe.write(answer)
-        os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        answer = pipe.read()
-    os.waitpid(child, 0)
-    good, value = pickle.loads(answer)  # noqa: S301 - written by our own child, above
-    if not good:
-        raise value
-    result: T = value
-    return result
 
 
 def command(

@@ -62,6 +62,14 @@ class Forked(Daemon):
             return False
         return True
 
+    def reloaded(self) -> bool:
+        """Have the configuration read anew; whether it was taken, without any patience."""
+        try:
+            client.call(self.socket, "Reload", timeout=1)
+        except (client.NotRunning, client.NoAnswer, client.CallError):
+            return False
+        return True
+
     def terminate(self) -> None:
         """SIGTERM."""
         os.kill(self.pid, signal.SIGTERM)

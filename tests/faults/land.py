@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ovl_linkd.links.ledger import Ledger, path_of
 from tests.faults.forked import Forked
+from tests.faults.policies import told
 from tests.faults.scene import OURS, RUN, says
 from tests.waiting import wait_until
 
@@ -67,6 +68,11 @@ class Land:
         """Whether every name that was ever seen leads where it did."""
         return all(says(self.farm / name) == target for name, target in self.names.items())
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no entry."""
+        return not os.listdir(self.farm)
+
     def check(self) -> None:
         """Nothing is left of a death, and nothing else was touched."""
         self.look()
@@ -88,29 +94,25 @@ class Land:
 
 @contextmanager
 def farmed(scratch: Path, fault: object, resync: str = "1h") -> Iterator[tuple[Land, Forked]]:
-    """A land of its own for one FAULT, and a daemon; after it the next one, which goes on.
-
-    Of an assertion that fails it is said at which FAULT it was.
-    """
+    """A land of its own for one FAULT, and a daemon; after it the next one, which goes on."""
     directory = scratch / "d"
     directory.mkdir(exist_ok=True)
     (scratch / "s").mkdir()
     land, daemon = Land(scratch / "s", resync), Forked(directory)
     try:
-        yield land, daemon
-        daemon.kill()
-        land.look()
-        log = daemon.log()
-        (directory / "log").write_text("")
-        daemon.rule(None)
-        land.write()
-        daemon.start_by_default()
-        land.lease(daemon, "abcd")
-        wait_until(lambda: land.agrees(log + daemon.log()), "what the ledger says")
-        land.check()
-        daemon.stop()
-    except AssertionError as error:
-        raise AssertionError(f"{fault}: {error}\n{daemon.log()[-1000:]}") from error
+        with told(fault, daemon):
+            yield land, daemon
+            daemon.kill()
+            land.look()
+            log = daemon.log()
+            (directory / "log").write_text("")
+            daemon.rule(None)
+            land.write()
+            daemon.start_by_default()
+            land.lease(daemon, "abcd")
+            wait_until(lambda: land.agrees(log + daemon.log()), "what the ledger says")
+            land.check()
+            daemon.stop()
     finally:
         daemon.kill()
         (directory / "log").unlink(missing_ok=True)

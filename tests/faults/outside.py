@@ -16,7 +16,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ovl_linkd.links.link import Link
-from tests.daemon.world import NOBODY, RENAME_EXCHANGE, mount, renameat2, umount
+from tests.daemon.world import RENAME_EXCHANGE, mount, renameat2, umount
+from tests.others import NOBODY
 
 _number = itertools.count(1)
 

@@ -7,7 +7,6 @@ turn, as often as it takes to try them all.
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -18,11 +17,13 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd import client
-from tests.daemon.world import NOBODY, RENAME_EXCHANGE, Daemon, as_user, command, renameat2
+from tests.daemon.world import RENAME_EXCHANGE, Daemon, command, renameat2
 from tests.faults.forked import Forked
+from tests.faults.policies import told
 from tests.faults.scene import RUN, look
 from tests.faults.supervised import Call
-from tests.flooding import flood
+from tests.flooding import flooded
+from tests.others import NOBODY, as_user
 from tests.soak import SOAK
 from tests.waiting import wait_until
 
@@ -116,6 +117,9 @@ class Attack:
             self._next = self._trick(self._place, call.path)
         self._left -= 1
 
+    def __str__(self) -> str:
+        return f"{self._trick.__name__} before {self.call}"
+
 
 def attacks(trick: Trick, scratch: Path, below: str) -> Iterator[tuple[Attack, Place]]:
     """One before each call, until one is not met any more."""
@@ -125,9 +129,8 @@ def attacks(trick: Trick, scratch: Path, below: str) -> Iterator[tuple[Attack, P
         place = Place(top)
         attack = Attack(at, trick, place, top / below if below else RUN)
         try:
-            yield attack, place
-        except AssertionError as error:
-            raise AssertionError(f"{trick.__name__} before {attack.call}: {error}") from error
+            with told(attack):
+                yield attack, place
         finally:
             shutil.rmtree(top)
         if attack.call is None:
@@ -290,27 +293,18 @@ def test_a_flood_at_the_socket_delays_no_repair_for_long(daemon: Daemon, scratch
     daemon.write({"one": (path, scratch / "t")})
     daemon.start(python=[sys.executable])
     quiet = [_repair_time(path) for _ in range(100)]
-    child = os.fork()
-    if child == 0:
-        with suppress(BaseException):
-            os.setresuid(NOBODY, NOBODY, NOBODY)
-            flood(daemon.socket, 60)
-        os._exit(0)
-    try:
+    with flooded(daemon.socket):
         end = time.monotonic() + (30.0 if SOAK else 1.5)
-        flooded = []
+        late = []
         while time.monotonic() < end:
-            flooded.append(_repair_time(path))
+            late.append(_repair_time(path))
             time.sleep(0.001)
         still = daemon.call("Status")["links"][0]
         assert still["state"] == "ok", "root is let in all the same"
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    for name, times in (("quiet", quiet), ("flooded", flooded)):
+    for name, times in (("quiet", quiet), ("flooded", late)):
         times.sort()
-        middle, late = times[len(times) // 2], times[len(times) * 99 // 100]
-        print(f"{name}: {len(times)} repairs, p50 {middle * 1e6:.0f} µs, p99 {late * 1e6:.0f} µs")
+        p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
+        print(f"{name}: {len(times)} repairs, p50 {p50 * 1e6:.0f} µs, p99 {p99 * 1e6:.0f} µs")
 
 
 def _repair_time(path: Path) -> float:

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd import client
-from tests.daemon.world import NOBODY, RENAME_EXCHANGE, renameat2
+from tests.daemon.world import RENAME_EXCHANGE, renameat2
 from tests.faults.forked import Forked
 from tests.faults.land import Land
+from tests.faults.policies import told
 from tests.faults.scene import RUN, look, says
 from tests.faults.supervised import Call
+from tests.others import NOBODY
 
 pytestmark = pytest.mark.needs("root")
 
@@ -141,6 +143,9 @@ class Attack:
             self._trick(self._siege, call.path)
         self._left -= 1
 
+    def __str__(self) -> str:
+        return f"{self._trick.__name__} before {self.call}"
+
 
 def attacks(trick: Trick, scratch: Path) -> Iterator[tuple[Attack, Siege, Forked]]:
     """One before each call, until one is not met any more."""
@@ -150,12 +155,11 @@ def attacks(trick: Trick, scratch: Path) -> Iterator[tuple[Attack, Siege, Forked
         siege, daemon = Siege(scratch / "s"), Forked(scratch / "d")
         attack = Attack(at, trick, siege)
         try:
-            yield attack, siege, daemon
-            siege.unharmed()
-            assert not daemon.dead
-            assert "Traceback" not in daemon.log()
-        except AssertionError as error:
-            raise AssertionError(f"{trick.__name__} before {attack.call}: {error}") from error
+            with told(attack):
+                yield attack, siege, daemon
+                siege.unharmed()
+                assert not daemon.dead
+                assert "Traceback" not in daemon.log()
         finally:
             daemon.kill()
             siege.remove()

@@ -3,7 +3,6 @@
 `make test` counts the calls that may leave something behind, `make soak` every call.
 """
 
-import errno
 import os
 import shutil
 import signal
@@ -18,64 +17,12 @@ from ovl_linkd import cli, config_files
 from ovl_linkd.commands import tmpfiles
 from ovl_linkd.config import load
 from tests.faults.forked import Forked
+from tests.faults.policies import MOST, Death, as_sandboxed, deaths, told
 from tests.faults.scene import Scene
-from tests.faults.supervised import KILL, Call, Supervised, go_on
-from tests.soak import SOAK
+from tests.faults.supervised import Supervised, go_on
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
-
-MOST = 5000  # calls; more is no end
-
-
-def as_sandboxed(call: Call) -> int | None:
-    """The policy of a daemon that may connect to nothing, as in its unit."""
-    return errno.EPERM if call.name == "connect" else None
-
-
-class Death:
-    """The policy that kills the program before its call number ``at``: ``call``, if it got there.
-
-    Counted are the calls that may leave something behind; with SOAK all of them.
-    """
-
-    def __init__(self, at: int) -> None:
-        self._left = at
-        self.call: Call | None = None
-
-    def __call__(self, call: Call) -> int | None:
-        if call.name == "connect":
-            return as_sandboxed(call)
-        if self.call or not (SOAK or call.changes):
-            return None
-        if self._left == 0:
-            self.call = call
-            return KILL
-        self._left -= 1
-        return None
-
-    def __str__(self) -> str:
-        return f"after a death at {self.call}"
-
-
-def deaths(least: int = 4) -> Iterator[Death]:
-    """One for each call, until one is not met any more; LEAST have to be."""
-    for number in range(MOST):
-        death = Death(number)
-        yield death
-        if death.call is None:
-            assert number >= least, "hardly a call was made"
-            return
-    pytest.fail(f"{MOST} calls were not the end")
-
-
-@contextmanager
-def told(fault: object) -> Iterator[None]:
-    """Say of an assertion that fails at which FAULT it was."""
-    try:
-        yield
-    except AssertionError as error:
-        raise AssertionError(f"{fault}: {error}") from error
 
 
 class Stage(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 
 from ovl_linkd import client
 from tests.faults.land import farmed
-from tests.faults.test_crash import deaths
+from tests.faults.policies import deaths
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
@@ -34,7 +34,7 @@ def test_at_each_call_of_an_expiry(scratch: Path) -> None:
             daemon.rule(death)
             with suppress(client.NoAnswer, client.NotRunning):
                 daemon.call("Reload")
-            wait_until(lambda d=daemon, x=land: d.dead or not os.listdir(x.farm), "over")  # type: ignore[misc]
+            wait_until(lambda d=daemon, x=land: d.dead or x.empty, "over")  # type: ignore[misc]
             assert daemon.settled() or death.call
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from ovl_linkd.commands import mount_overlay
 from tests.daemon.world import umount
+from tests.faults.policies import deaths, told
 from tests.faults.supervised import Supervised, go_on
-from tests.faults.test_crash import deaths, told
 
 pytestmark = pytest.mark.needs("root")
 

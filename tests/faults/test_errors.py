@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,16 @@ import pytest
 from ovl_linkd import client
 from ovl_linkd.commands.run import FAULTY
 from tests.faults.forked import Forked
+from tests.faults.policies import (
+    ERRORS,
+    MOST_CALLS,
+    WINDOW,
+    Outage,
+    can_fail,
+    failures,
+    stumbled,
+    told,
+)
 from tests.faults.scene import RUN, Scene
 from tests.faults.supervised import KILL_CALLER, Call, go_on
 from tests.soak import SOAK
@@ -27,89 +37,10 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
 
-ERRORS = (
-    *(errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE, errno.ENOMEM, errno.EINTR),
-    *(errno.EIO, errno.EBUSY, errno.EDQUOT),
-)
-#: Of those, what says of a file that it, and not the machine, is at fault.
+#: What says of a file that it, and not the machine, is at fault.
 LASTING = {errno.EACCES, errno.EROFS}
 #: The calls that put a link right.
 MAKING = ("symlink", "symlinkat", "renameat2", "mkdir", "mkdirat")
-
-# What the kernel never answers with an error when its arguments are right; close(2) releases the
-# descriptor whatever it says. recvfrom(2) is on the pipe by which signals wake the event loop.
-_NEVER = frozenset((
-    "close", "close_range", "lseek", "umask", "getsockname", "getpeername", "getsockopt", "fcntl",
-    "dup2", "dup3", "wait4", "epoll_wait", "epoll_pwait", "poll", "ppoll", "recvfrom", "uname",
-    "pidfd_open", "kill", "shutdown", "restart_syscall", "getrandom", "set_tid_address",
-    "prlimit64", "listen_fds", "prctl", "fstat",
-))  # fmt: skip
-_STAT = ("newfstatat", "statx")
-
-
-# What is a traceback in the log, and no more: asyncio complains when the loop can't be made, and
-# asyncvarlink, for the one connection, when a client can't be listened to.
-_EXCUSED = ("epoll_create", "socketpair", "epoll_ctl")
-
-
-def can_fail(call: Call) -> bool:
-    """Whether the kernel could answer CALL with an error at all."""
-    if call.name in _STAT and not call.path:
-        return False  # fstat(2)
-    return call.name not in _NEVER
-
-
-class Once:
-    """The policy that fails the call number ``at`` with ``number``, or NUMBER if it is a kill.
-
-    Counted are the calls that can fail; of each name one, and of those in ``names`` if there are
-    any, but with SOAK all. ``forked``: of the processes that the daemon forks, and not its own.
-    """
-
-    def __init__(
-        self, at: int, number: int, forked: bool = False, names: Collection[str] = ()
-    ) -> None:
-        self._left = at
-        self.number = number
-        self._forked = forked
-        self._names = names
-        self._seen: set[str] = set()
-        self.call: Call | None = None
-
-    def __call__(self, call: Call) -> int | None:
-        if self.call or call.forked != self._forked or not can_fail(call):
-            return None
-        if not SOAK and (call.name in self._seen or call.name not in (self._names or {call.name})):
-            return None
-        self._seen.add(call.name)
-        if self._left == 0:
-            self.call = call
-            return self.number
-        self._left -= 1
-        return None
-
-    def __str__(self) -> str:
-        name = errno.errorcode.get(self.number, "a kill")
-        return f"{self.call} met {name}"
-
-
-def failures(
-    forked: bool = False,
-    numbers: tuple[int, ...] = ERRORS,
-    names: Collection[str] = (),
-    least: int = 3,
-) -> Iterator[Once]:
-    """One for each call, until one is not met any more; with each of NUMBERS, or in turn.
-
-    LEAST have to be met.
-    """
-    for turn in range(len(numbers) if SOAK else 1):
-        for at in range(5000):
-            failure = Once(at, numbers[(at + turn) % len(numbers)], forked, names)
-            yield failure
-            if failure.call is None:
-                assert at >= least, "hardly a call was made"
-                break
 
 
 @contextmanager
@@ -119,26 +50,19 @@ def staged(scratch: Path, failure: object) -> Iterator[tuple[Scene, Forked]]:
     directory.mkdir(exist_ok=True)
     scene, daemon = Scene(scratch / "s", resync="1s"), Forked(directory)
     try:
-        yield scene, daemon
-        daemon.kill()
-        assert not stumbled(daemon, failure)
-        (directory / "log").write_text("")
-        daemon.rule(None)
-        daemon.start_by_default()
-        scene.check()
-        daemon.stop()
-    except AssertionError as error:
-        raise AssertionError(f"{failure}: {error}\n{daemon.log()[-2000:]}") from error
+        with told(failure, daemon):
+            yield scene, daemon
+            daemon.kill()
+            assert not stumbled(daemon, failure)
+            (directory / "log").write_text("")
+            daemon.rule(None)
+            daemon.start_by_default()
+            scene.check()
+            daemon.stop()
     finally:
         daemon.kill()
         scene.remove()
         (directory / "log").unlink(missing_ok=True)
-
-
-def stumbled(daemon: Forked, failure: object) -> bool:
-    """Whether there is a traceback in the log that FAILURE is no excuse for."""
-    excused = any(excuse in str(failure) for excuse in _EXCUSED)
-    return not excused and "Traceback" in daemon.log()
 
 
 def all_well(scene: Scene, daemon: Forked) -> bool:
@@ -149,6 +73,11 @@ def all_well(scene: Scene, daemon: Forked) -> bool:
     return bool(links) and all(
         link["state"] == "ok" for link in links if link["name"] in scene.healed
     )
+
+
+def until_healed(scene: Scene, daemon: Forked) -> None:
+    """Wait until all is well."""
+    wait_until(lambda: all_well(scene, daemon), "healed")
 
 
 def status(daemon: Forked) -> list[dict[str, Any]]:
@@ -176,7 +105,7 @@ def test_a_call_of_a_start_fails(scratch: Path) -> None:
         with staged(scratch, failure) as (scene, daemon):
             daemon.rule(failure)
             if daemon.begin():
-                wait_until(lambda s=scene, d=daemon: all_well(s, d), "healed")  # type: ignore[misc]
+                until_healed(scene, daemon)
             else:
                 assert daemon.end() == 1
                 assert "\n  hint: " in daemon.log()
@@ -189,7 +118,7 @@ def test_a_call_of_a_repair_fails(scratch: Path) -> None:
             with daemon.frozen():
                 hurt(scene)
                 daemon.rule(failure)
-            wait_until(lambda s=scene, d=daemon: all_well(s, d), "healed")  # type: ignore[misc]
+            until_healed(scene, daemon)
 
 
 def test_a_call_of_a_reload_fails(scratch: Path) -> None:
@@ -199,17 +128,8 @@ def test_a_call_of_a_reload_fails(scratch: Path) -> None:
             daemon.start_by_default()
             daemon.rule(failure)
             scene.change()
-            assert loaded(daemon) or loaded(daemon)
-            wait_until(lambda s=scene, d=daemon: all_well(s, d), "healed")  # type: ignore[misc]
-
-
-def loaded(daemon: Forked) -> bool:
-    """Have the configuration read anew; whether it was taken."""
-    try:
-        client.call(daemon.socket, "Reload", timeout=1)
-    except (client.NotRunning, client.NoAnswer, client.CallError):
-        return False
-    return True
+            assert daemon.reloaded() or daemon.reloaded()
+            until_healed(scene, daemon)
 
 
 # --- the process that reads the configuration ------------------------------------------------
@@ -224,7 +144,7 @@ def test_a_call_of_the_reader_at_a_start(scratch: Path, how: str) -> None:
         with staged(scratch, failure) as (scene, daemon):
             daemon.rule(failure)
             if daemon.begin():
-                wait_until(lambda s=scene, d=daemon: all_well(s, d), "healed")  # type: ignore[misc]
+                until_healed(scene, daemon)
             else:
                 codes = {1, FAULTY} if failure.number in LASTING else {1}
                 assert daemon.end() in codes
@@ -238,33 +158,14 @@ def test_the_reader_is_killed_in_a_reload(scratch: Path) -> None:
             daemon.start_by_default()
             daemon.rule(failure)
             scene.change()
-            assert loaded(daemon) != bool(failure.call)
+            assert daemon.reloaded() != bool(failure.call)
             if failure.call:
                 assert "the process that reads it ended with -9" in daemon.log()
-                assert loaded(daemon)
-            wait_until(lambda s=scene, d=daemon: all_well(s, d), "healed")  # type: ignore[misc]
+                assert daemon.reloaded()
+            until_healed(scene, daemon)
 
 
 # --- for a while -----------------------------------------------------------------------------
-
-
-class Outage:
-    """The policy under which each call of one NAME fails, and all calls are counted."""
-
-    def __init__(self, name: str, number: int) -> None:
-        self.name = name
-        self.number = number
-        self.calls = self.failed = 0
-
-    def __call__(self, call: Call) -> int | None:
-        self.calls += 1
-        if call.forked or call.name != self.name or not can_fail(call):
-            return None
-        self.failed += 1
-        return self.number
-
-    def __str__(self) -> str:
-        return f"each {self.name} met {errno.errorcode[self.number]}"
 
 
 def outages() -> list[tuple[str, int]]:
@@ -295,9 +196,6 @@ _RUNNING = (
     "renameat2", "sendmsg", "sendto", "socket", "symlink", "symlinkat", "recvmsg", "setsockopt",
     "unlink", "unlinkat", "write",
 )  # fmt: skip
-
-WINDOW = 2.0 if SOAK else 0.4  # seconds of an outage
-MOST_CALLS = 3000  # in an outage: a loop without end makes fifty thousand in a second
 
 
 def trials(scene: Scene, daemon: Forked) -> None:
@@ -332,8 +230,8 @@ def test_a_call_that_fails_for_a_while(scratch: Path, name: str, number: int) ->
         if name in MAKING:
             said_in(daemon, os.strerror(number))
         daemon.rule(go_on)
-        wait_until(lambda: all_well(scene, daemon), "healed")
-        assert loaded(daemon)
+        until_healed(scene, daemon)
+        assert daemon.reloaded()
 
 
 def test_a_daemon_that_only_stumbles_begins_anew(scratch: Path) -> None:
@@ -353,7 +251,8 @@ def test_a_daemon_that_only_stumbles_begins_anew(scratch: Path) -> None:
 
 def said_in(daemon: Forked, what: str) -> None:
     """WHAT stands in the log and in the daemon's status."""
-    assert what in daemon.log() or "failing" in daemon.log()  # a storm is told later
+    said = (what, "failing")  # a storm is told later
+    wait_until(lambda: any(word in daemon.log() for word in said), f"{what} in the log")
     links = wait_until(lambda: status(daemon), "an answer")
     assert any(what in (link["reason"] or "") for link in links), links
 
@@ -370,5 +269,5 @@ def test_every_call_has_its_outage(scratch: Path) -> None:
         daemon.start_by_default()
         daemon.rule(record)
         trials(scene, daemon)
-        wait_until(lambda: all_well(scene, daemon), "healed")
+        until_healed(scene, daemon)
     assert made <= set(_RUNNING)

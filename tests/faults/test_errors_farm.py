@@ -16,16 +16,8 @@ from ovl_linkd import leasing, published
 from ovl_linkd.errors import UserError
 from tests.faults.forked import Forked
 from tests.faults.land import Land, farmed
+from tests.faults.policies import ERRORS, MOST_CALLS, WINDOW, Outage, failures, stumbled
 from tests.faults.supervised import Policy, go_on
-from tests.faults.test_errors import (
-    ERRORS,
-    MOST_CALLS,
-    WINDOW,
-    Outage,
-    failures,
-    loaded,
-    stumbled,
-)
 from tests.soak import SOAK
 from tests.waiting import wait_until
 
@@ -40,7 +32,7 @@ def troubled(scratch: Path, failure: Policy) -> Iterator[tuple[Land, Forked]]:
     with farmed(scratch, failure, "1s") as (land, daemon):
         daemon.start_by_default()
         yield land, daemon
-        wait_until(lambda: leased(land, daemon, "abcd"), "a lease")
+        until_leased(land, daemon)
         wait_until(lambda: land.agrees(daemon.log()), "what the ledger says")
         assert not stumbled(daemon, failure)
 
@@ -61,6 +53,11 @@ def leased(land: Land, daemon: Forked, layers: str) -> bool:
     return True
 
 
+def until_leased(land: Land, daemon: Forked) -> None:
+    """Wait until all layers get names."""
+    wait_until(lambda: leased(land, daemon, "abcd"), "a lease")
+
+
 def test_a_call_of_a_lease_fails(scratch: Path) -> None:
     """Of a layer that has a name, and of two that have none."""
     for failure in failures(names=TELLING):
@@ -77,9 +74,9 @@ def test_a_call_of_an_expiry_fails(scratch: Path) -> None:
             land.lease(daemon, "ab")
             land.write(keep=0)
             daemon.rule(failure)
-            wait_until(lambda d=daemon, x=land: loaded(d) and not os.listdir(x.farm), "over")  # type: ignore[misc]
+            wait_until(lambda d=daemon, x=land: d.reloaded() and x.empty, "over")  # type: ignore[misc]
             land.write()
-            assert loaded(daemon) or loaded(daemon)
+            assert daemon.reloaded() or daemon.reloaded()
 
 
 def test_a_call_of_a_repair_fails(scratch: Path) -> None:
@@ -91,7 +88,7 @@ def test_a_call_of_a_repair_fails(scratch: Path) -> None:
                 land.hurt()
                 os.unlink(land.ledger)
                 daemon.rule(failure)
-            wait_until(lambda x=land: x.right(), "mended")  # type: ignore[misc]
+            wait_until(land.right, "mended")
 
 
 def test_a_call_of_a_reload_fails(scratch: Path) -> None:
@@ -101,9 +98,9 @@ def test_a_call_of_a_reload_fails(scratch: Path) -> None:
             land.lease(daemon, "ab")
             land.write(path=str(land.elsewhere))
             daemon.rule(failure)
-            assert loaded(daemon) or loaded(daemon)
+            assert daemon.reloaded() or daemon.reloaded()
             land.write()
-            assert loaded(daemon) or loaded(daemon)
+            assert daemon.reloaded() or daemon.reloaded()
 
 
 def test_a_call_of_a_start_fails(scratch: Path) -> None:
@@ -116,8 +113,8 @@ def test_a_call_of_a_start_fails(scratch: Path) -> None:
             land.hurt()
             daemon.rule(failure)
             if daemon.begin():
-                wait_until(lambda x=land: x.right(), "mended")  # type: ignore[misc]
-                wait_until(lambda d=daemon, x=land: leased(x, d, "abcd"), "a lease")  # type: ignore[misc]
+                wait_until(land.right, "mended")
+                until_leased(land, daemon)
             else:
                 assert daemon.end() == 1
                 assert "\n  hint: " in daemon.log()

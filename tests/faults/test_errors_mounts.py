@@ -24,10 +24,9 @@ from ovl_linkd.links.flags import is_append_only, set_append_only
 from ovl_linkd.links.link import Link
 from tests.daemon.world import umount
 from tests.faults.forked import Forked
+from tests.faults.policies import failures, told
 from tests.faults.scene import RUN, look
 from tests.faults.supervised import Call, Policy, Supervised, go_on
-from tests.faults.test_crash import told
-from tests.faults.test_errors import failures
 
 pytestmark = pytest.mark.needs("root")
 

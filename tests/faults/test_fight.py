@@ -1,8 +1,8 @@
 """A rival that insists on the same path a thousand times a second."""
 
+import itertools
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.world import Daemon
+from tests.faults.scene import says
+from tests.others import meanwhile
 from tests.soak import SOAK
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
 
@@ -45,21 +48,17 @@ WAYS: dict[str, list[Callable[[Path], None]]] = {
 
 @contextmanager
 def rival(path: Path, way: str) -> Iterator[None]:
-    """A process that does it meanwhile."""
-    child = os.fork()
-    if child == 0:
-        with suppress(BaseException):
-            for number in range(sys.maxsize):
-                with suppress(OSError):
-                    WAYS[way][number % len(WAYS[way])](path)
-                time.sleep(1 / RATE)
-        os._exit(0)
-    try:
+    """A process that does it meanwhile, without an end."""
+
+    def fight() -> None:
+        for act in itertools.cycle(WAYS[way]):
+            with suppress(OSError):
+                act(path)
+            time.sleep(1 / RATE)
+
+    with meanwhile(fight):
         yield
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        Path(f"{path}.rival").unlink(missing_ok=True)
+    Path(f"{path}.rival").unlink(missing_ok=True)
 
 
 def put_right(metrics: Path) -> dict[str, int]:
@@ -90,10 +89,8 @@ def test_a_fight_costs_little_and_is_won(daemon: Daemon, scratch: Path, way: str
     assert used < MOST * SECONDS
     lines = len(daemon.log().splitlines())
     assert lines < 20 + 3 * SECONDS
-    end = time.monotonic() + LAST_PAUSE + 10
-    while not (path.is_symlink() and os.readlink(path) == str(scratch / "t")):
-        assert time.monotonic() < end, "the rival had the last word"
-        time.sleep(0.01)
+    right = str(scratch / "t")
+    wait_until(lambda: says(path) == right, "the last word is ours", LAST_PAUSE + 10)
     assert os.listdir(scratch / "p") == ["link"]
     repairs = put_right(metrics)
     print(f"{way}: {repairs} in {SECONDS:.0f} s, {used:.1f} s of a processor, {lines} lines")
