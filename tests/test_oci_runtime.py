@@ -417,6 +417,18 @@ def test_a_runtime_that_is_not_installed_is_said_in_one_line(bundle: Bundle) -> 
         assert "--ovl-linkd-runtime" in said
 
 
+def test_it_never_becomes_itself(bundle: Bundle, tmp_path: Path) -> None:
+    """Where it was put in runc's place, by its name, it started itself again and again."""
+    program = Path(sys.prefix) / "bin/ovl-linkd-runc"
+    (tmp_path / "runc").symlink_to(program)
+    for runtime in ("", "runc", str(tmp_path / "runc"), str(program)):
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        done = bundle.run("state", "x", program=program, OVL_LINKD_RUNTIME=runtime, PATH=path)
+        assert (done.returncode, done.stdout) == (126, "")
+        (said,) = done.stderr.splitlines()
+        assert "can't be executed: it is ovl-linkd-runc itself; --ovl-linkd-runtime" in said
+
+
 def test_without_a_word_it_is_runc_and_crun_where_only_that_is(
     bundle: Bundle, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ On `create` and `run` the overlay mounts of the bundle that are too long are sho
 for anything else at once, this process becomes the real runtime, with all arguments.
 """
 
+import errno
 import os
 import signal
 import stat
@@ -50,10 +51,22 @@ def script() -> None:
 
 def _installed() -> str:
     """The first of the runtimes that we know which is on the PATH; the first of all if none is."""
-    for name in _DEFAULTS:
-        if any(os.access(os.path.join(each, name), os.X_OK) for each in os.get_exec_path()):
-            return name
-    return _DEFAULTS[0]
+    return next(filter(_found, _DEFAULTS), _DEFAULTS[0])
+
+
+def _found(runtime: str) -> str | None:
+    """Where execvp(3) finds RUNTIME; None where it doesn't."""
+    places = [os.path.join(each, runtime) for each in os.get_exec_path()]
+    return next((each for each in places if os.access(each, os.X_OK)), None)
+
+
+def _is_this(runtime: str) -> bool:
+    """Whether RUNTIME is this very program, perhaps by another name."""
+    path = runtime if "/" in runtime else _found(runtime)
+    try:
+        return path is not None and os.path.samefile(path, sys.argv[0])
+    except OSError:
+        return False
 
 
 def _shortened(call: Call, runtime: str) -> list[str]:
@@ -100,6 +113,8 @@ def _become(runtime: str, words: list[str]) -> int:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
+        if _is_this(runtime):
+            raise OSError(errno.ELOOP, "it is ovl-linkd-runc itself")
         os.execvp(runtime, [runtime, *words])
     except FileNotFoundError:
         why, code = "is not installed", _NOT_FOUND
