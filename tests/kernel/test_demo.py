@@ -119,6 +119,15 @@ def test_the_link_comes_back_after_whichever_cleaner_is_there(missing: list[str]
 
 
 @pytest.mark.needs("root")
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_the_umask_it_is_started_with_does_not_matter(umask: int) -> None:
+    """With 0 the daemon refused the demo's configuration, which everybody might have written."""
+    done = _run_as(["sh", "-c", f'umask {umask:o}; exec "$@"', "sh", *_command()])
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("layers", [53, 200])
 def test_any_number_of_layers_can_be_asked_for(layers: int) -> None:
     done = _run("--layers", str(layers))

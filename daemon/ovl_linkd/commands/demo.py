@@ -96,8 +96,8 @@ def _be_the_first_process(layers: int, failure: int) -> NoReturn:
     code = 1
     try:
         demo_world.die_with_parent(failure)
-        code = _tell(layers)
-        sys.stdout.flush()
+        _tell(layers)
+        code = 0
     except UserError as error:
         text = f"{error.what}\0{error.hint}"
         os.write(failure, text.encode("utf-8", "surrogateescape"))
@@ -112,7 +112,7 @@ def _be_the_first_process(layers: int, failure: int) -> NoReturn:
         os._exit(code)
 
 
-def _tell(layers: int) -> int:
+def _tell(layers: int) -> None:
     from ovl_linkd.commands import demo_story, demo_world
 
     try:
@@ -120,4 +120,3 @@ def _tell(layers: int) -> int:
     except OSError as error:
         raise _no_right_to_mount(error) from None
     demo_story.tell(layers)
-    return 0

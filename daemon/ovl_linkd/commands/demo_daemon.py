@@ -115,8 +115,8 @@ def _environment() -> dict[str, str]:
     """Ours, but for what a service manager said to us; and this very program on the path."""
     import ovl_linkd
 
-    ours = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "PYTHONPATH"}
-    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    for_us = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM")
+    kept = {name: value for name, value in os.environ.items() if name not in for_us}
     package = os.path.dirname(os.path.dirname(os.path.abspath(ovl_linkd.__file__)))
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]
     return kept | {"PYTHONPATH": ":".join(paths)}

@@ -9,7 +9,7 @@ from ovl_linkd.overlay import mounting
 
 SNAPSHOTS = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 MERGED = "/run/merged"
-_TOPMOST = 1028  # with it, the page ends just before a colon: see Container.silent
+_TOPMOST = 1028  # with it, the page ends just before a colon: see containers()
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -36,6 +36,7 @@ def enter() -> None:
     Nothing is made on a file system of this machine: where /var/lib/containerd doesn't exist,
     all of /var/lib is hidden. Raises OSError, also where these may not hold an overlay.
     """
+    os.umask(0o022)  # what others may write the daemon refuses
     mounting.private_mount_namespace()
     _cover("/run")
     _cover("/var/lib/containerd" if os.path.isdir("/var/lib/containerd") else "/var/lib")
