@@ -100,6 +100,11 @@ def test_a_name_that_nobody_knows_any_more_is_reported_and_not_guessed(farm: Far
     what = f"{farm.path}/zz is no entry of the farm, or not any more"
     assert err == f"ovl-linkd rewrite: {what}\n"
 
+    file = farm.daemon.directory / "options"
+    file.write_text(given)
+    assert rewrite(farm, "--expand", "--in-place", str(file)) == (1, "", err)
+    assert file.read_text() == said
+
 
 def test_a_mountinfo_line_names_its_layers_again(farm: Farm) -> None:
     """As the options of a mount that lives, as the kernel shows them."""

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ovl_linkd import in_place, shortening
-from ovl_linkd.commands.rewrite import warn, warn_if_late
+from ovl_linkd.commands.rewrite import warn, warn_if_late, warn_of_unknown
 from ovl_linkd.errors import UserError
 from ovl_linkd.formats.table import Format
 from ovl_linkd.in_place import Original, Prepared
@@ -27,6 +27,8 @@ def run(args: "Namespace", form: Format, known: Published) -> int:
         in_place.discard(prepared)
         raise
     in_place.replace(prepared)
+    if args.expand:
+        return max(warn_of_unknown(text, form, known.farm) for _, text in made)
     return 0
 
 
