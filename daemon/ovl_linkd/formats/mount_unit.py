@@ -165,10 +165,9 @@ def _logical_lines(text: bytes) -> Iterator[tuple[Spelt, int]]:
             starts += range(at, at + len(line))
             if _continues(value):
                 value = value[:-1] + b" "
-            elif value:
-                yield Spelt(value, [*starts, at + len(line)]), begun
-                value, starts = b"", []
             else:
+                if value:
+                    yield Spelt(value, [*starts, at + len(line)]), begun
                 value, starts = b"", []
         at = end + 1
     if starts:
