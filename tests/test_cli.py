@@ -9,6 +9,7 @@ import pytest
 
 from ovl_linkd import __version__, cli
 from ovl_linkd.errors import UserError
+from ovl_linkd.text import printable
 from tests.daemon.world import ENVIRONMENT, PYTHON, command
 
 
@@ -47,7 +48,12 @@ def test_every_command_helps_and_takes_a_configuration(
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
-    [("staus", "did you mean status?"), ("xyzzy", "--help lists them")],
+    [
+        ("staus", "did you mean status?"),
+        ("xyzzy", "--help lists them"),
+        ("--config", "the command comes first"),
+        ("sta\x1b[31mus", "did you mean status?"),
+    ],
 )
 def test_an_unknown_command_is_met_with_the_nearest(
     wrong: str, hint: str, capsys: pytest.CaptureFixture[str]
@@ -55,7 +61,7 @@ def test_an_unknown_command_is_met_with_the_nearest(
     assert cli.main([wrong]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert wrong in said.err
+    assert printable(wrong) in said.err
     assert hint in said.err
 
 
@@ -65,6 +71,17 @@ def test_an_unknown_option_is_a_usage_error(name: str, capsys: pytest.CaptureFix
         cli.main([name, "--nonsense"])
     assert caught.value.code == 2
     assert "--nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_file_without_a_name_is_a_usage_error(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--config "$FILE"`, and there is no FILE: some took that for the standard configuration."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([name, "--config", ""])
+    assert caught.value.code == 2
+    assert "--config: an empty name" in capsys.readouterr().err
 
 
 @pytest.fixture

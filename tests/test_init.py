@@ -156,6 +156,30 @@ def test_it_is_written_once_and_never_again() -> None:
 
 @pytest.mark.needs("root")
 @in_a_private_world
+def test_everybody_may_read_it_whatever_the_umask() -> None:
+    """`rewrite` is for everybody, and reads it, too; hardened machines have a umask of 077."""
+    os.umask(0o077)
+    assert call("init", "--config", "/run/etc/config.yaml").returncode == 0
+    assert Path("/run/etc").stat().st_mode & 0o777 == 0o755
+    assert Path("/run/etc/config.yaml").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.needs("root")
+@in_a_private_world
+def test_what_can_t_be_written_leaves_nothing_and_is_named() -> None:
+    Path("/run/file").touch()
+    Path("/run/full").mkdir()
+    mounting.mount("tmpfs", "/run/full", "tmpfs", 0, b"nr_blocks=1")
+    Path("/run/full/rest").write_bytes(bytes(os.sysconf("SC_PAGE_SIZE")))
+    for name, said in (("file/x.yaml", "File exists: /run/file"), ("full/x.yaml", "No space")):
+        done = call("init", "--config", f"/run/{name}")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"ovl-linkd init: {said}")
+        assert os.listdir("/run/full") == ["rest"]
+
+
+@pytest.mark.needs("root")
+@in_a_private_world
 def test_a_symlink_in_its_place_is_not_followed() -> None:
     """It may lead to nothing yet: writing through it would make a file that nobody asked for."""
     Path("/run/config.yaml").symlink_to("/run/elsewhere")
@@ -298,6 +322,18 @@ def test_options_that_don_t_go_together() -> None:
     for words in (("--write",), ("--print", "--containerd"), ("--containerd", "--link", "x")):
         done = call("init", *words)
         assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.needs("root")
+@in_a_private_world
+def test_a_unit_without_a_name_is_refused() -> None:
+    """`--drop-in "$UNIT"`, and there is no UNIT: the configuration was written instead."""
+    mounting.mount("tmpfs", "/etc", "tmpfs", 0, b"mode=0755")
+    for more in ((), ("--write",), ("--link", "x")):
+        done = call("init", "--drop-in", "", *more)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "'' is no name of a unit" in done.stderr
+    assert not os.path.lexists(init.FILE)
 
 
 @pytest.mark.needs("root")

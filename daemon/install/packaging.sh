@@ -1,5 +1,5 @@
-# What install.sh, mount-helper.sh, uninstall.sh and systemd/debian/build.sh share; sourced by them in
-# the top of the checkout, with $PREFIX and $DESTDIR. Nothing of it writes into the checkout: that may
+# What install.sh, install-mount-helper.sh, uninstall.sh and systemd/debian/build.sh share; sourced by
+# them in the top of the checkout, with $PREFIX and $DESTDIR. Nothing of it writes into the checkout: that may
 # be an ordinary user's, and this root.
 # shellcheck shell=bash disable=SC2034,SC2153  # for those who source it; from the Makefile
 . daemon/install/functions.sh

@@ -19,7 +19,7 @@ COMMANDS = {
     "check": "validate the configuration, without a daemon",
     "repair": "put links right now",
     "tmpfiles": "print the links as lines for systemd-tmpfiles, or install these",
-    "guard": "make the farm's directory append-only, or not, as the configuration says",
+    "guard": "make the directories of guarded links and of the farm append-only, or not",
     "reload": "have the daemon read its configuration anew",
     "doctor": "what limits overlay mounts on this machine, what is already wrong, what mends it",
     "init": "find this machine's layer stores and write a configuration; print drop-ins",
@@ -40,9 +40,20 @@ def parser(name: str) -> "ArgumentParser":
         epilog=module.__doc__,
         formatter_class=_formatter,
     )
-    made.add_argument("--config", metavar="FILE", help="read this one configuration file")
+    made.add_argument(
+        "--config", type=_file, metavar="FILE", help="read this one configuration file"
+    )
     module.arguments(made)
     return made
+
+
+def _file(name: str) -> str:
+    """NAME, of a file; what is empty is a variable that was never set, and means no file."""
+    from argparse import ArgumentTypeError
+
+    if not name:
+        raise ArgumentTypeError("an empty name")
+    return name
 
 
 def _formatter(prog: str) -> "HelpFormatter":
@@ -152,8 +163,12 @@ def _overview() -> str:
 def _unknown(name: str) -> int:
     from difflib import get_close_matches
 
+    from ovl_linkd.text import printable
+
     near = get_close_matches(name, COMMANDS, 1)
-    print(f"ovl-linkd: no command named {name}", file=sys.stderr)
+    print(f"ovl-linkd: no command named {printable(name)}", file=sys.stderr)
     hint = f"did you mean {near[0]}?" if near else "ovl-linkd --help lists them"
+    if name.startswith("-"):
+        hint = "the command comes first: ovl-linkd COMMAND [--config FILE] ..."
     print(f"  hint: {hint}", file=sys.stderr)
     return USAGE

@@ -49,12 +49,13 @@ def run(options: "Namespace") -> int:
     """Print or write what was asked for; the exit code. Raises UserError."""
     from ovl_linkd.machine import containerd
 
-    if options.link and not options.drop_in:
+    if options.link and options.drop_in is None:
         raise UserError("--link goes with --drop-in", "ovl-linkd init --help", 2)
-    if options.write and not (options.drop_in or options.containerd):
+    if options.write and options.drop_in is None and not options.containerd:
         raise UserError("--write goes with --drop-in and --containerd", "ovl-linkd init --help", 2)
+    os.umask(0o022)  # what is written is for everybody to read
     its = containerd.read()
-    if options.drop_in:
+    if options.drop_in is not None:
         return _drop_in(options, its)
     if options.containerd:
         return _containerd(options, its)
@@ -88,19 +89,20 @@ def _configuration(options: "Namespace", its: "Containerd") -> int:
 
 
 def _create(file: str, text: str) -> None:
-    """Write FILE, which must not exist. Raises UserError."""
+    """Write FILE, which must not exist. Raises UserError, OSError."""
+    os.makedirs(os.path.dirname(file), exist_ok=True)
     try:
-        os.makedirs(os.path.dirname(file), 0o755, exist_ok=True)
-        # O_EXCL: neither what is there nor what a symlink there leads to is overwritten.
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        # Neither what is there nor what a symlink there leads to is overwritten.
+        stream = open(file, "x", encoding="utf-8")  # noqa: SIM115
     except FileExistsError:
         hint = "ovl-linkd init --print shows what it would be"
         raise UserError(f"{file} is there and is not overwritten", hint) from None
-    except OSError as error:
-        raise UserError(f"{error.strerror}: {error.filename}", "run it as root") from None
-    with open(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(descriptor, 0o644)
-        stream.write(text)
+    try:
+        with stream:
+            stream.write(text)
+    except OSError:
+        os.unlink(file)  # half of it would be read, and be in the way of the next attempt
+        raise
 
 
 def _drop_in(options: "Namespace", its: "Containerd") -> int:

@@ -1,6 +1,7 @@
 """Waits for the outcome, and says how each link is then. Without a NAME the farm is put right, too.
 
-Exit codes: 0 all ok, 1 some link isn't, 3 the daemon is not running, 4 can't tell.
+Exit codes: 0 all ok, 1 some link isn't, or it is not allowed; 3 the daemon is not running, 4 can't
+tell.
 """
 
 from argparse import ArgumentParser, Namespace

@@ -11,8 +11,9 @@ none of them where one can't be rewritten; a symlink's target is what is replace
 What does not outlive a boot goes by the farm, if one is configured, where the links don't suffice:
 root leases a name there for each layer that needs one.
 
-Exit codes: 0 it fits; 1 it can't be made to fit, or a link that it needs is not ok (standard output
-stays empty); 2 malformed. --expand prints for reading: what it prints may be longer than what
+Exit codes: 0 it fits; 1 it can't be made to fit, a link that it needs is not ok, the configuration
+is faulty, or a FILE can't be read or replaced (standard output stays empty); 2 malformed. --expand
+prints for reading: what it prints may be longer than what
 mount(2) takes. It exits with 1, too, where a path can't be known: by a name that the farm no longer
 has, or in mountinfo a relative one.
 """
