@@ -103,6 +103,17 @@ def test_a_resync_brings_a_removed_file_back_and_the_time_on(told: Daemon) -> No
     )
 
 
+def test_a_shorter_resync_interval_counts_from_the_reload_on(told: Daemon) -> None:
+    """And not from the end of the interval that was: that may be a day, or a year."""
+    path = told.directory / "metrics.prom"
+    told.start()
+    configure(told, str(path), resync_interval="1s")
+    assert command("reload", "--config", told.config).returncode == 0
+    when(path, ("ovl_linkd_resync_interval_seconds",), 1)
+    path.unlink()
+    wait_until(path.exists, "the file")
+
+
 def test_a_disk_that_is_read_only_is_said_once_and_links_are_kept(
     told: Daemon, small: Path
 ) -> None:

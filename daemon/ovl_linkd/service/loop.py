@@ -64,6 +64,7 @@ class Service:
         self._turns = Turns(self.catch_up)
         self._socket = ControlSocket(self._config.control_socket, self._attach)
         self._timer: asyncio.TimerHandle | None = None
+        self._next_resync: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._said_last = ""  # by STATUS=
         self._tend = Paced(self._put_back)
@@ -84,7 +85,6 @@ class Service:
         self._socket.serve()
         self._publish()
         self._textfile.write()
-        self._resync_later()
         self._feed_watchdog()
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the daemon: no collection looks again
@@ -163,7 +163,10 @@ class Service:
         self.farming.tend()
 
     def _resync_later(self) -> None:
-        asyncio.get_running_loop().call_later(self._config.resync_interval, self._resync)
+        if self._next_resync:
+            self._next_resync.cancel()
+        loop = asyncio.get_running_loop()
+        self._next_resync = loop.call_later(self._config.resync_interval, self._resync)
 
     def _feed_watchdog(self) -> None:
         if interval := watchdog_interval():
@@ -232,6 +235,7 @@ class Service:
         for link, error in self._keeper.sweep():
             self._log.warning("%s: %s, ignoring", link.path, error)
         self._config = wanted
+        self._resync_later()
         self._look((*self._keeper.names, TAG), clock())
         self._tell_summary()  # also where nothing changed but which links are kept
         self._metrics.kept(layers(wanted.links))
