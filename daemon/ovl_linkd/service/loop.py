@@ -8,27 +8,28 @@ import socket
 import time
 from collections.abc import Collection
 
-from ovl_linkd import __version__, config_files, published, supervisors
-from ovl_linkd.config import Config, ConfigError, apart
+from ovl_linkd import __version__, published, supervisors
+from ovl_linkd.config import Config
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.history import Change, Outcome, Status
 from ovl_linkd.links.keeper import Keeper
 from ovl_linkd.service import control
 from ovl_linkd.service.clock import clock, wall
 from ovl_linkd.service.farming import TAG, Farming
+from ovl_linkd.service.loading import Loading
+from ovl_linkd.service.manager import Manager
 from ovl_linkd.service.metrics import Metrics, Moment, layers
 from ovl_linkd.service.publishing import Publication
-from ovl_linkd.service.reading import read_config
 from ovl_linkd.service.report import WINDOW, Report, event, summary
 from ovl_linkd.service.rewriting import rewrite
 from ovl_linkd.service.socket import Connection, ControlSocket, Peer
 from ovl_linkd.service.subscription import Followers
-from ovl_linkd.service.systemd import notify, open_log, passed_socket, watchdog_interval
+from ovl_linkd.service.systemd import open_log, passed_socket
 from ovl_linkd.service.textfile import Textfile
-from ovl_linkd.service.troubles import PAUSE, Paced, Troubles
+from ovl_linkd.service.troubles import Paced, Troubles
 from ovl_linkd.service.turns import Turns
 from ovl_linkd.service.watching import Watching, open_watch
-from ovl_linkd.service.wire import Daemon, Problem, Refused, Rewritten
+from ovl_linkd.service.wire import Daemon, Rewritten
 
 OWN = ".own"  # the watch's tag for our own files; no link has such a name
 
@@ -38,15 +39,17 @@ class Service:
 
     def __init__(self, config_file: str | None) -> None:
         """Read the configuration (raises config.ConfigError), open inotify (UserError)."""
-        self._file = config_file
         self._log = open_log()
+        self._manager = Manager()
         self._report = Report(self._log)
         self._began = clock()
         labels = {"config": config_file} if config_file else {}
         self._metrics = Metrics(__version__, time.time(), labels)
         self._textfile = Textfile(self._exposition, self._report.once)
-        self._stamp = config_files.stamp(config_file)
-        self._config = apart.load(config_file)
+        self._loading = Loading(
+            config_file, self._log, self._manager, self._on_loaded, self._on_faulty
+        )
+        self._config = self._loading.first
         before = published.read() if config_file is None else None
         kept = {link.path: link.target for link in before.links} if before else {}
         self._keeper = Keeper(clock, kept)
@@ -58,15 +61,12 @@ class Service:
         )
         self._outcomes: list[Outcome] = []  # that nobody was told of
         self._own_changed = False
-        self._reloading = asyncio.Lock()
-        self._hangup: asyncio.Task[None] | None = None
         self.followers = Followers()
         self._turns = Turns(self.catch_up)
         self._socket = ControlSocket(self._config.control_socket, self._attach)
         self._timer: asyncio.TimerHandle | None = None
         self._next_resync: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
-        self._said_last = ""  # by STATUS=
         self._tend = Paced(self._put_back)
         self._stop = asyncio.Event()
         self._gave_up: UserError | None = None
@@ -85,12 +85,12 @@ class Service:
         self._socket.serve()
         self._publish()
         self._textfile.write()
-        self._feed_watchdog()
+        self._manager.feed_watchdog()
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the daemon: no collection looks again
-        self._say_ready()
+        self._manager.ready()
         await self._stop.wait()
-        notify("STOPPING=1")
+        self._manager.stopping()
         await self._say_goodbye()
         self._report.flush()
         if self._gave_up:
@@ -102,18 +102,13 @@ class Service:
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop.set)
-            loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+            loop.add_signal_handler(signal.SIGHUP, self._loading.on_hangup)
         except RuntimeError as error:
             raise error.__context__ or error from None
 
     def _give_up(self, why: UserError) -> None:
         self._gave_up = why
         self._stop.set()
-
-    def _say_ready(self) -> None:
-        """Say it until it is heard: a service manager that waits in vain kills us."""
-        if not notify("READY=1", certain=True):
-            asyncio.get_running_loop().call_later(PAUSE, self._say_ready)
 
     async def _say_goodbye(self) -> None:
         """End every Monitor with a last reply, as far as its client takes it, and close."""
@@ -168,11 +163,6 @@ class Service:
         loop = asyncio.get_running_loop()
         self._next_resync = loop.call_later(self._config.resync_interval, self._resync)
 
-    def _feed_watchdog(self) -> None:
-        if interval := watchdog_interval():
-            notify("WATCHDOG=1")
-            asyncio.get_running_loop().call_later(interval, self._feed_watchdog)
-
     def _tell(self, changes: list[Change]) -> None:
         """Everything that comes after the repair."""
         self._plan_timer()
@@ -198,10 +188,7 @@ class Service:
             self._flush = asyncio.get_running_loop().call_later(WINDOW, self._flush_report)
 
     def _tell_summary(self) -> None:
-        said = self._summary()
-        if said != self._said_last:
-            self._said_last = said
-            notify(f"STATUS={said}")
+        self._manager.status(self._summary())
 
     def _flush_report(self) -> None:
         self._flush = None
@@ -243,46 +230,18 @@ class Service:
         for link in gone:
             self._report.gone(link.path)
 
-    def _on_hangup(self) -> None:
-        self._hangup = asyncio.create_task(self._reload_for_nobody())
-
-    async def _reload_for_nobody(self) -> None:
-        try:
-            await self.reload()
-        except Refused:
-            pass  # said in the log
-        except Exception as error:  # nobody ever asks the task how it ended
-            self._log.exception("configuration not loaded: %s", error, extra=event("reload-failed"))
-
-    async def reload(self) -> None:
-        """Read the configuration anew; Refused if it is faulty, and nothing changes."""
-        async with self._reloading:
-            now = time.monotonic_ns() // 1000
-            notify("RELOADING=1", f"MONOTONIC_USEC={now}", certain=True)
-            try:
-                await self._reload()
-            finally:
-                self._say_ready()
-
-    async def _reload(self) -> None:
-        stamp = config_files.stamp(self._file)
-        try:
-            wanted = await read_config(self._file)
-        except ConfigError as error:
-            for problem in error.problems:
-                text = "configuration not loaded, everything stays as it was: %s"
-                at = event("reload-failed", FILE=problem.file, LINE=str(problem.line))
-                self._log.error(text, problem, extra=at)
-            self._metrics.reloaded(False)
-            self._textfile.soon()
-            raise Refused([Problem(*found) for found in error.problems]) from None
+    def _on_loaded(self, wanted: Config) -> None:
+        """WANTED takes the place of the configuration that was."""
         if wanted.control_socket != self._config.control_socket:
             self._log.warning("control-socket: changed; it moves at the next restart, ignoring")
-        self._stamp = stamp
         self._want(wanted)
         self._publish()
         self._metrics.reloaded(True)
         self._log.info("configuration loaded: %s", self._summary(), extra=event("loaded"))
+
+    def _on_faulty(self) -> None:
+        self._metrics.reloaded(False)
+        self._textfile.soon()
 
     # -- what the control socket asks (wire.Service) ---------------------------------------
 
@@ -292,8 +251,11 @@ class Service:
 
     def daemon(self) -> Daemon:
         """This process."""
-        changed = config_files.stamp(self._file) != self._stamp
-        return Daemon(os.getpid(), __version__, wall(self._began), changed)
+        return Daemon(os.getpid(), __version__, wall(self._began), self._loading.outdated)
+
+    async def reload(self) -> None:
+        """Read the configuration anew; Refused if it is faulty, and nothing changes."""
+        await self._loading.reload()
 
     def statuses(self, names: Collection[str]) -> list[Status]:
         """The links NAMES, or all if there are none."""
@@ -329,7 +291,7 @@ class Service:
 
     def _publish(self) -> None:
         config = self._config._replace(control_socket=self._socket.path)
-        self._publication.write(published.of(config, self._stamp))
+        self._publication.write(published.of(config, self._loading.stamp))
 
     def _exposition(self) -> str:
         watch, interval = self._watch, self._config.resync_interval
