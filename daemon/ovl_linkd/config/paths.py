@@ -12,13 +12,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ovl_linkd.config.node import Key, Node, Problem, escaped, find, label, mapping, shown, text_at
-from ovl_linkd.links.walk import MAX_SYMLINKS, unsafe_ancestor
+from ovl_linkd.links.walk import MAX_SYMLINKS, NAME_MAX, PATH_MAX, unsafe_ancestor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NAME_MAX = 255  # include/uapi/linux/limits.h, bytes of one component
-PATH_MAX = 4095  # the same, less the NUL
 SUN_PATH_MAX = 103  # sockaddr_un.sun_path, less the NUL (unix(7)) and `.new` while it is made
 
 

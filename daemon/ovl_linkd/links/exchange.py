@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ovl_linkd.links.link import Link, held_parent, obstacle
-from ovl_linkd.links.walk import unsafe_ancestor
+from ovl_linkd.links.walk import NAME_MAX, unsafe_ancestor
 
 _RENAME_NOREPLACE = 1  # include/uapi/linux/fs.h
 _RENAME_EXCHANGE = 2
-_NAME_MAX = 255  # include/uapi/linux/limits.h
 
 
 class Displaced(OSError):
@@ -35,7 +34,7 @@ def spare_path(link: Link) -> str:
     """LINK's temporary name, beside it. A fixed one, so that one run finds what another left."""
     directory, name = os.path.split(link.path)
     raw = os.fsencode(name)
-    if len(raw) > _NAME_MAX - len(b"..ovl-linkd"):
+    if len(raw) > NAME_MAX - len(b"..ovl-linkd"):
         name = f"{crc32(raw):08x}"
     return f"{directory}/.{name}.ovl-linkd"
 

@@ -5,8 +5,7 @@ import stat
 from typing import NamedTuple
 
 from ovl_linkd.links.plot import Trouble
-
-_MOST_BYTES = 4_095  # of a symlink's text: PATH_MAX less the NUL (symlink(2))
+from ovl_linkd.links.walk import PATH_MAX
 
 
 class NotALayer(Exception):
@@ -70,8 +69,8 @@ def layer(path: str, farm: str) -> str:
         size = len(os.fsencode(path))
     except UnicodeEncodeError:
         raise NotALayer(path, "no path has these characters") from None
-    if size > _MOST_BYTES:
-        raise NotALayer(path, f"{size:,} bytes, a symlink holds {_MOST_BYTES:,}")
+    if size > PATH_MAX:
+        raise NotALayer(path, f"{size:,} bytes, a symlink holds {PATH_MAX:,}")
     # What is spelt otherwise is the same directory, but for `..` behind a symlink.
     target = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
     if f"{target}/".startswith(f"{farm}/"):

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 MAX_SYMLINKS = 40  # include/linux/namei.h MAXSYMLINKS
+NAME_MAX = 255  # bytes of one component: include/uapi/linux/limits.h
+PATH_MAX = 4_095  # bytes of a path, and of a symlink's text: the same, less the NUL
 _DECIDING = stat.S_IFMT(0o177777) | stat.S_IWGRP | stat.S_IWOTH  # bits of a mode
 _HOLD = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
