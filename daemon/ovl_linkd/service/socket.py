@@ -115,20 +115,21 @@ class ControlSocket:
             _discard(new)
 
     def serve(self) -> None:
-        """Accept connections from now on, in the running event loop."""
-        if self._socket:
+        """Accept connections from now on, in the running event loop. Raises OSError."""
+        if self._socket is None:
+            return
+        try:
             asyncio.get_running_loop().add_reader(self._socket, self._accept)
+        except OSError:
+            self._stop()  # or it would pass for a socket that is served
+            raise
 
     def ensure(self) -> None:
         """Bind anew if something, a cleaner perhaps, removed the socket. Raises as open()."""
         if self._socket is None or _identity(self.path) != self._identity:
             self._stop()
             self.open()
-            try:
-                self.serve()
-            except OSError:
-                self._stop()  # or it would pass for a socket that is served
-                raise
+            self.serve()
 
     def close(self) -> None:
         """Stop listening, remove the socket if we made it, send all clients away."""
@@ -215,8 +216,9 @@ class _Claim:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         file = os.open(f"{self._path}.lock", flags, 0o600)
         try:
-            pid, *made = _numbers(file) or [0]
+            pid, *_ = _numbers(file) or [0]
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _, *made = _numbers(file) or [0]  # which may be another, until we have it
         except BlockingIOError:
             os.close(file)
             raise _taken(self._path, pid) from None

@@ -1,0 +1,89 @@
+"""The control socket, where what it stands on fails it."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from ovl_linkd.service import socket as control
+from ovl_linkd.service.socket import Connection, ControlSocket, Peer
+
+
+def nobody(_connection: socket.socket, _peer: Peer) -> Connection:
+    raise AssertionError("nobody was to come")
+
+
+def test_what_was_made_while_we_waited_for_the_lock_is_known_for_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that ends just then. In the sandbox its socket can't be tried out, and stayed."""
+    path = str(tmp_path / "s")
+    lock = tmp_path / "s.lock"
+
+    def let_go(_file: int, _how: int) -> None:
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(path)
+        status = os.lstat(path)
+        lock.write_text(f"7 {status.st_dev} {status.st_ino}\n")
+
+    def refuse(*_arguments: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(fcntl, "flock", let_go)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+    async def scenario() -> None:
+        made = ControlSocket(path, nobody)
+        made.open()
+        made.close()
+
+    asyncio.run(scenario())
+    assert not os.path.lexists(path)
+
+
+def test_a_socket_that_could_not_be_listened_to_again_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the pause that follows a connection that was refused: nobody was ever answered."""
+    path = str(tmp_path / "s")
+    troubles: list[object] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        came = loop.create_future()
+
+        def attach(connection: socket.socket, _peer: Peer) -> Connection:
+            connection.close()
+            came.set_result(None)
+            return Connection(came, nothing)
+
+        loop.set_exception_handler(lambda _, context: troubles.append(context["exception"]))
+        made = ControlSocket(path, attach)
+        made.open()
+        made.serve()
+        with monkeypatch.context() as patch, connected(path):
+            patch.setattr(control, "MOST_CONNECTIONS", 0)
+            patch.setattr(loop, "add_reader", refuse)
+            while not troubles:
+                await asyncio.sleep(0.001)
+        made.ensure()
+        with connected(path):
+            await asyncio.wait_for(came, 30)
+        made.close()
+
+    def nothing() -> None: ...
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    def connected(path: str) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(path)
+        return client
+
+    asyncio.run(scenario())
+    assert [str(trouble) for trouble in troubles] == ["[Errno 12] Cannot allocate memory"]
