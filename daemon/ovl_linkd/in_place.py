@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ovl_linkd.errors import UserError
+from ovl_linkd.replacing import sync_directory
 
 _USUAL = "give it a name of its own, or change it by hand"
 
@@ -91,7 +92,7 @@ def replace(prepared: Sequence[Prepared]) -> None:
                 )
         while left:
             os.rename(left[0].spare, left[0].original.path)
-            _sync_directory(os.path.dirname(left.pop(0).original.path))
+            sync_directory(os.path.dirname(left.pop(0).original.path))
     finally:
         discard(left)
 
@@ -122,11 +123,3 @@ def _version(status: os.stat_result) -> tuple[int, ...]:
         status.st_mtime_ns,
         status.st_ctime_ns,
     )
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

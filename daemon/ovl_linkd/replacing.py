@@ -24,7 +24,8 @@ def replace(path: str, text: str, durable: bool = False) -> None:
 
     The directory may be another's, who must not be able to have this process write elsewhere:
     the new file is made, never opened. Its name has an ending that nobody collects. Raises
-    OSError, and leaves what was there, and nothing else.
+    OSError, and leaves what was there, and nothing else; or the new text, where no more than that
+    it outlives a crash failed.
     """
     spare = f"{path}.new"
     _clear(spare)
@@ -41,6 +42,20 @@ def replace(path: str, text: str, durable: bool = False) -> None:
     except OSError:
         _clear(spare)
         raise
+    if durable:
+        sync_directory(os.path.dirname(path))
+
+
+def sync_directory(path: str) -> None:
+    """Have the names in the directory PATH outlive a crash, also new ones (fsync(2)).
+
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _clear(spare: str) -> None:
