@@ -1,5 +1,7 @@
 """What becomes of options that don't fit, for callers that see this or that."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +51,18 @@ def test_one_that_doesn_t_is_not_and_the_next_one_is() -> None:
     none = decide(layers(STORE, 100), Sight(), names, LIMITS)
     assert none.options == b""
     assert "ctrdl leads elsewhere for this caller, or nowhere; other leads" in none.reason
+    assert none.elsewhere == ("ctrdl", "other")
+
+
+def test_a_link_that_is_of_no_use_anyway_is_not_said_to_lead_elsewhere() -> None:
+    names = Names([LINK, Prefix("other", b"/srv/other", b"/o")])
+    assert decide(layers(STORE, 100), Sight(), names, LIMITS).elsewhere == ("ctrdl",)
+
+
+@pytest.mark.parametrize("text", [layers(STORE, 3), b"lowerdir=snapshots/1:snapshots/2"])
+def test_what_fits_is_left_as_it_is(text: bytes) -> None:
+    made = decide(text, Sight(LINK.short, cwd=STORE[:-10]), Names([LINK]), LIMITS)
+    assert (made.options, made.how) == (text, "plain")
 
 
 @pytest.mark.parametrize("cwd", [b"/var/lib/containerd", STORE[:40], STORE])
@@ -62,6 +76,13 @@ def test_relative_paths_are_found_from_where_the_caller_is(cwd: bytes) -> None:
 def test_a_working_directory_that_nobody_can_name_is_no_help() -> None:
     made = decide(layers(b"long/" * 20, 60), Sight(b"/l", cwd=None), Names([LINK]), LIMITS)
     assert made.options == b""
+
+
+def test_a_refusal_speaks_of_the_options_that_the_caller_gave() -> None:
+    """Not of the absolute ones that were tried in their place."""
+    text = layers(b"snapshots", 400)
+    made = decide(text, Sight(cwd=STORE[:-10]), Names([]), LIMITS)
+    assert f": {len(text):,} bytes, mount(2) takes 4,095" in made.reason
 
 
 def test_a_directory_s_name_is_spelt_as_a_list_wants_it() -> None:
@@ -85,6 +106,85 @@ def test_what_the_farm_leased_is_used_where_it_leads_there() -> None:
     assert (none.options, "the farm leads elsewhere" in none.reason) == (b"", True)
 
 
+class Farm:
+    """A farm that leases whatever it is ASKED for, below DIRECTORY."""
+
+    def __init__(self, directory: bytes = b"/f") -> None:
+        self.directory = directory
+        self.asked: list[bytes] = []
+
+    def lease(self, paths: Sequence[bytes]) -> list[Prefix]:
+        self.asked += paths
+        return [self._entry(path, at) for at, path in enumerate(paths)]
+
+    def _entry(self, path: bytes, at: int) -> Prefix:
+        short = b"%b/%d" % (self.directory, at)
+        return Prefix(short.decode(), path, short)
+
+    def names(self, *links: Prefix, lasting: bool = False) -> Names:
+        return Names(links, self.directory, self.lease, lasting)
+
+    def sight(self, *links: Prefix) -> Sight:
+        every = [b"%b/%d" % (self.directory, number) for number in range(501)]
+        return Sight(*every, *[link.short for link in links])
+
+
+def test_a_farm_is_asked_only_where_the_links_don_t_suffice() -> None:
+    farm = Farm()
+    made = decide(layers(STORE, 100), farm.sight(LINK), farm.names(LINK), LIMITS)
+    assert (made.how, farm.asked) == ("link ctrdl", [])
+
+
+def test_what_no_farm_may_name_goes_by_a_link_beside_it() -> None:
+    farm = Farm()
+    text = b"upperdir=%b/9/fs,%b" % (STORE, layers(STORE, 400))
+    made = decide(text, farm.sight(LINK), farm.names(LINK), LIMITS)
+    assert made.options.startswith(b"upperdir=/run/ctrdl/9/fs,lowerdir=/f/0:/f/1:")
+
+
+def test_a_farm_that_nobody_can_take_away_comes_before_a_link() -> None:
+    """A cleaner may remove the link between our look and the kernel's."""
+    farm = Farm()
+    names = farm.names(LINK, lasting=True)
+    made = decide(layers(STORE, 100), farm.sight(LINK), names, LIMITS)
+    assert made.options == b"lowerdir=" + b":".join(b"/f/%d" % number for number in range(100))
+
+
+def test_where_the_farm_leads_elsewhere_a_link_does_though_the_farm_is_guarded() -> None:
+    names = Farm().names(LINK, lasting=True)
+    made = decide(layers(STORE, 100), Sight(LINK.short), names, LIMITS)
+    assert made.options == layers(LINK.short, 100)
+
+
+def test_where_not_even_a_guarded_farm_can_be_asked_a_link_does() -> None:
+    names = Names([LINK], b"/f", None, lasting=True)
+    assert decide(layers(STORE, 100), Sight(LINK.short), names, LIMITS).how == "link ctrdl"
+
+
+def test_which_layers_are_worth_an_entry_depends_on_where_the_farm_lies() -> None:
+    """Below /run/ctrdf they would be no shorter."""
+    farm = Farm()
+    text = b"lowerdir=" + b":".join(b"/layers/%06d" % number for number in range(400))
+    made = decide(text, farm.sight(), farm.names(), LIMITS)
+    assert len(farm.asked) == 400
+    assert made.options.startswith(b"lowerdir=/f/0:/f/1:")
+
+
+@pytest.mark.parametrize(("count", "asked"), [(500, 500), (501, 0)])
+def test_nothing_is_leased_for_more_layers_than_the_kernel_takes(count: int, asked: int) -> None:
+    """No name changes their number, and entries that nobody uses fill the farm."""
+    farm = Farm()
+    made = decide(layers(STORE, count), farm.sight(), farm.names(), LIMITS)
+    assert (len(farm.asked), bool(made.options)) == (asked, bool(asked))
+
+
+def test_a_farm_that_leads_there_is_not_blamed_for_its_length() -> None:
+    farm = Farm(b"/run/a-farm-with-a-long-name")
+    made = decide(layers(STORE, 400), farm.sight(), farm.names(), LIMITS)
+    assert "too long even through the farm" in made.reason
+    assert made.elsewhere == ()
+
+
 def test_what_is_wrong_with_the_farm_is_said() -> None:
     def lease(_: object) -> list[Prefix]:
         raise UserError("the farm is full")
@@ -106,6 +206,7 @@ def test_what_can_t_be_helped_is_refused_with_the_reason(text: bytes, reason: st
     made = decide(text, Sight(), Names([LINK]), LIMITS)
     assert made.options == b""
     assert reason in made.reason
+    assert made.remedy
 
 
 @given(
