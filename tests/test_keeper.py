@@ -1,5 +1,6 @@
 """What keeping means, row by row, on real directories and by a clock of the test's own."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ovl_linkd.links import keeper
 from ovl_linkd.links.flags import set_append_only
 from ovl_linkd.links.history import Change, Status
 from ovl_linkd.links.keeper import Keeper
-from ovl_linkd.links.link import Link
+from ovl_linkd.links.link import Link, Observation, observe
 from tests.daemon.world import MS_RDONLY, MS_REMOUNT, mount, umount
 from tests.others import NOBODY, as_user
 
@@ -73,6 +75,59 @@ def test_a_right_link_is_no_news(world: World) -> None:
     assert world.keeper.deadline() is None, "there is nothing to wait for"
 
 
+def test_nothing_is_said_of_a_link_before_the_first_look(world: World) -> None:
+    assert world.keeper.statuses() == []
+
+
+def test_a_state_has_a_beginning_and_a_repair_is_remembered(world: World) -> None:
+    world.look()
+    world.look(after=5)
+    assert world.seen().since == 1000
+    made = world.seen().last_repair
+    assert made
+    assert made.at == 1000
+    world.path.unlink()
+    world.path.touch()
+    world.look(after=5)
+    assert (world.seen().state, world.seen().since) == ("blocked", 1010)
+    assert world.seen().last_repair == made
+    world.path.unlink()
+    world.look(after=5)
+    again = world.seen().last_repair
+    assert again
+    assert (again.at, world.seen().since) == (1015, 1015)
+
+
+@pytest.mark.parametrize("found", ["missing", "wrong"])
+def test_a_repair_takes_the_time_from_the_event_to_its_end(world: World, found: str) -> None:
+    world.keeper = Keeper(lambda: world.now + 0.25)
+    world.keeper.want([world.link])
+    if found == "wrong":
+        world.replace()
+    (change,) = world.look()
+    assert change.repair
+    assert (change.repair.found, change.repair.at, change.repair.took) == (found, 1000, 0.25)
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        {"state": "blocked"},
+        {"actual": "/b"},
+        {"target_exists": False},
+        {"reason": "b"},
+        {"fighting": True},
+    ],
+    ids=lambda different: next(iter(different)),
+)
+def test_each_thing_that_a_person_wants_to_hear_of_is_news(
+    world: World, different: dict[str, object]
+) -> None:
+    status = world.seen()
+    assert status._replace(**different).news != status.news  # type: ignore[arg-type]
+    assert status._replace(since=0.0, repairs=9, next_try=1.0).news == status.news
+
+
 def test_a_dangling_link_is_kept_and_taken_up(world: World) -> None:
     world.target.rmdir()
     world.look()
@@ -104,9 +159,23 @@ def test_anything_else_is_left_alone_said_once_and_taken_up(world: World, kind: 
     assert world.look() == [], "said once"
     file = world.path if kind == "file" else world.path / "file"
     assert file.read_text() == "precious"
+    assert str(world.path) in str(change.after.reason)
     world.path.rename(world.top / "away")
     (change,) = world.look()
     assert (change.after.state, world.right()) == ("ok", True)
+
+
+def test_what_is_no_symlink_is_not_even_moved_away_for_a_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange would put it back, but whoever opens it in between would find a directory."""
+
+    def never(link: Link) -> str:
+        raise AssertionError(link)
+
+    monkeypatch.setattr(keeper, "exchange", never)
+    world.path.write_text("precious")
+    assert world.seen().state == "blocked"
 
 
 def test_a_parent_of_root_s_is_made(world: World) -> None:
@@ -117,13 +186,14 @@ def test_a_parent_of_root_s_is_made(world: World) -> None:
 
 
 def test_a_grandparent_is_awaited(scratch: Path) -> None:
-    keeper = Keeper(lambda: 0.0)
-    keeper.want([Link("one", str(scratch / "a/b/link"), "/t")])
-    keeper.look(["one"], 0.0)
-    (status,) = keeper.statuses()
+    kept = Keeper(lambda: 0.0)
+    kept.want([Link("one", str(scratch / "a/b/link"), "/t")])
+    kept.look(["one"], 0.0)
+    (status,) = kept.statuses()
     assert status.state == "waiting"
+    assert f"and it is not made: No such file or directory: {scratch}/a/b" in str(status.reason)
     assert os.listdir(scratch) == []
-    assert keeper.deadline() is None, "an event tells"
+    assert kept.deadline() is None, "an event tells"
 
 
 def test_links_that_are_kept_no_more_stay(world: World) -> None:
@@ -133,6 +203,20 @@ def test_links_that_are_kept_no_more_stay(world: World) -> None:
     world.path.unlink()
     assert world.look() == []
     assert not os.path.lexists(world.path)
+
+
+def test_a_configuration_that_is_read_again_forgets_nothing(world: World) -> None:
+    _replaced_eleven_times(world)
+    before, deadline = world.keeper.statuses(), world.keeper.deadline()
+    assert deadline
+    assert world.keeper.want([world.link]) == ()
+    assert (world.keeper.statuses(), world.keeper.deadline()) == (before, deadline)
+
+
+def test_nobody_waits_for_a_link_that_is_kept_no_more(world: World) -> None:
+    _replaced_eleven_times(world)
+    world.keeper.want([])
+    assert (world.keeper.deadline(), world.keeper.due(world.now + 100)) == (None, [])
 
 
 # --- first sight -----------------------------------------------------------------------------
@@ -152,6 +236,7 @@ def test_a_foreign_symlink_outside_run_is_blocked_until_it_is_adopted(outside: W
     outside.replace("/usr/bin")
     seen = outside.seen()
     assert seen.state == "blocked"
+    assert seen.reason == "the symlink leads to /usr/bin, and was there before the daemon"
     assert seen.remedy == "ovl-linkd repair one --adopt"
     assert os.readlink(outside.path) == "/usr/bin"
 
@@ -162,6 +247,14 @@ def test_a_foreign_symlink_outside_run_is_blocked_until_it_is_adopted(outside: W
 
 
 def test_our_own_link_outside_run_is_put_right_when_it_is_replaced(outside: World) -> None:
+    outside.look()
+    outside.replace()
+    outside.look()
+    assert outside.right()
+
+
+def test_our_own_link_is_ours_though_its_target_isn_t_there_yet(outside: World) -> None:
+    outside.target.rmdir()
     outside.look()
     outside.replace()
     outside.look()
@@ -205,6 +298,14 @@ def test_a_new_target_for_our_own_link_is_no_first_sight(outside: World) -> None
     outside.keeper.want([new])
     outside.look()
     assert os.readlink(outside.path) == new.target
+
+
+def test_a_new_target_makes_no_link_of_ours_of_a_foreign_one(outside: World) -> None:
+    outside.replace("/usr/bin")
+    outside.look()
+    outside.keeper.want([outside.link._replace(target=str(outside.top / "p"))])
+    assert outside.seen().state == "blocked"
+    assert os.readlink(outside.path) == "/usr/bin"
 
 
 def test_a_link_that_takes_over_a_name_doesn_t_take_over_the_trust(outside: World) -> None:
@@ -256,6 +357,7 @@ def test_the_eleventh_within_ten_seconds_begins_a_fight_and_that_is_one_change(
     assert (last.after.state, last.repair) == ("wrong", None)
     assert last.after.next_try == world.now + 0.25
     assert "somebody keeps replacing" in str(last.after.reason)
+    assert f"find out what replaces {world.path}" in str(last.after.remedy)
     assert os.readlink(world.path) == "/elsewhere10"
     assert world.look() == [], "and it is said once"
 
@@ -344,7 +446,7 @@ def test_a_pause_that_is_over_is_over_whatever_is_there_then(world: World, what:
 
 def test_a_person_who_insists_needs_not_wait(world: World) -> None:
     _replaced_eleven_times(world)
-    world.keeper.insist(["one"], world.now)
+    world.keeper.insist(["unknown", "one"], world.now)
     assert world.right()
 
 
@@ -394,16 +496,108 @@ def test_a_full_file_system_is_failing_and_says_what_to_free(world: World) -> No
     assert os.listdir(world.parent) == ["link"]
 
 
+def test_after_a_person_has_insisted_the_pauses_begin_anew(world: World) -> None:
+    mount("t", world.parent, "tmpfs", MS_RDONLY, "mode=0755")
+    for _ in range(5):
+        world.look()
+        world.now = world.keeper.deadline() or world.now
+    world.keeper.insist(["one"], world.now)
+    assert world.keeper.deadline() == world.now + 0.25
+
+
+def test_each_link_is_tried_again_at_its_own_time(scratch: Path) -> None:
+    mount("t", scratch, "tmpfs", MS_RDONLY, "mode=0755")
+    kept = Keeper(lambda: 0.0)
+    kept.want([Link(name, str(scratch / name), "/t") for name in ("early", "late")])
+    kept.look(["late"], 100.125)
+    kept.look(["early"], 100.0)
+    assert kept.deadline() == 100.25
+    assert kept.due(100.125) == []
+    assert kept.due(100.25) == ["early"]
+    assert set(kept.due(100.375)) == {"early", "late"}
+
+
+@pytest.mark.parametrize("state", ["missing", "wrong"])
+def test_what_happened_after_the_repair_is_looked_at_again_soon(world: World, state: str) -> None:
+    """The events of a storm are mended before any is recorded; the last one may have been lost."""
+    outcomes = world.keeper.mend(["one"], world.now)
+    world.path.unlink()
+    if state == "wrong":
+        world.replace()
+    (change,) = world.keeper.record(outcomes, world.now)
+    assert (change.after.state, world.keeper.deadline()) == (state, world.now + 0.25)
+
+
+def test_what_stood_in_the_way_for_a_moment_does_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(link: Link) -> None:
+        monkeypatch.undo()
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), link.path)
+
+    monkeypatch.setattr(keeper, "create", create)
+    world.look()
+    assert world.right()
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(FileExistsError, "blocked"), (FileNotFoundError, "ok")]
+)
+def test_what_changed_during_an_exchange_is_looked_at_again(
+    world: World, error: type[OSError], state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody put a file there, or took the wrong link away."""
+
+    def exchange(_: Link) -> str:
+        monkeypatch.undo()
+        world.path.unlink()
+        if error is FileExistsError:
+            world.path.write_text("precious")
+        raise error
+
+    monkeypatch.setattr(keeper, "exchange", exchange)
+    world.replace()
+    assert (world.seen().state, world.right()) == (state, state == "ok")
+
+
+def test_a_parent_that_came_meanwhile_is_no_more_awaited(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create_parent(_: Link) -> str:
+        world.parent.mkdir()
+        return "No such file or directory"
+
+    monkeypatch.setattr(keeper, "create_parent", create_parent)
+    world.parent.rmdir()
+    status = world.seen()
+    assert (status.state, status.reason) == ("missing", f"nothing at {world.path}")
+    assert world.keeper.deadline() == world.now + 0.25
+
+
+def test_a_path_that_changes_at_each_look_is_looked_at_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a rival is quicker, others get their turn."""
+
+    def exchange(_: Link) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(keeper, "exchange", exchange)
+    world.replace()
+    assert world.seen().state == "wrong"
+    assert world.keeper.deadline() == world.now + 0.25
+
+
 def test_a_parent_that_can_t_be_made_for_want_of_space_is_failing(scratch: Path) -> None:
     """EROFS and ENOSPC are no reason to wait for an event: none tells when they are over."""
     mount("t", scratch, "tmpfs", MS_RDONLY, "mode=0755")
-    keeper = Keeper(lambda: 0.0)
-    keeper.want([Link("one", str(scratch / "p/link"), "/t")])
-    keeper.look(["one"], 0.0)
-    (status,) = keeper.statuses()
-    assert keeper.deadline() is not None, f"never tried again; {status.state}: {status.reason}"
+    kept = Keeper(lambda: 0.0)
+    kept.want([Link("one", str(scratch / "p/link"), "/t")])
+    kept.look(["one"], 0.0)
+    (status,) = kept.statuses()
+    assert kept.deadline() is not None, f"never tried again; {status.state}: {status.reason}"
     mount("t", scratch, "tmpfs", MS_REMOUNT)
-    keeper.look(["one"], 1.0)
+    kept.look(["one"], 1.0)
     assert os.readlink(scratch / "p/link") == "/t"
     umount(scratch)
 
@@ -434,7 +628,7 @@ def test_a_link_is_not_made_where_others_decide(world: World, uid: int, mode: in
     world.parent.chmod(mode)
     status = world.seen()
     assert status.state == "blocked"
-    assert str(world.parent) in str(status.reason)
+    assert str(status.reason).startswith((f"{world.parent} belongs to", f"{world.parent} is writ"))
     assert "allow-unsafe-parent" in str(status.remedy)
     assert not os.path.lexists(world.path)
 
@@ -443,14 +637,20 @@ def test_a_link_is_not_made_where_others_decide(world: World, uid: int, mode: in
     assert world.right()
 
 
-def test_in_a_directory_that_somebody_made_append_only(world: World) -> None:
+@pytest.mark.parametrize(
+    ("guard", "remedy"),
+    [("none", "chattr -a {}"), ("append-only", "systemctl reload ovl-linkd-guard")],
+)
+def test_in_a_directory_that_is_append_only(world: World, guard: str, remedy: str) -> None:
     """Nothing can be replaced there, and no temporary name removed again."""
+    world.keeper.want([world.link._replace(guard=guard)])
     world.look()
     world.replace()
     set_append_only(str(world.parent), wanted=True)
     try:
         status = world.seen()
-        assert (status.state, status.remedy) == ("failing", f"chattr -a {world.parent}")
+        assert (status.state, status.remedy) == ("failing", remedy.format(world.parent))
+        assert "the symlink leads to /elsewhere, and can't be replaced" in str(status.reason)
         assert os.listdir(world.parent) == ["link"]
     finally:
         set_append_only(str(world.parent), wanted=False)
@@ -481,6 +681,15 @@ def test_a_link_that_is_right_is_ok_wherever_it_is(world: World) -> None:
     world.look()
     world.parent.chmod(0o777)
     assert world.seen().state == "ok"
+
+
+def test_a_link_that_says_what_it_should_is_not_blocked_for_want_of_its_target(
+    world: World,
+) -> None:
+    world.look()
+    world.target.rmdir()
+    world.parent.chmod(0o777)
+    assert world.seen().state == "dangling"
 
 
 def test_a_wrong_link_where_others_decide_is_left_as_it_is(world: World) -> None:
@@ -514,6 +723,27 @@ def test_nothing_half_done_is_swept_where_others_decide(world: World) -> None:
     assert not os.path.lexists(spare)
 
 
+def test_it_is_swept_there_where_that_is_allowed(world: World) -> None:
+    spare = world.parent / ".link.ovl-linkd"
+    spare.symlink_to("/elsewhere")
+    world.parent.chmod(0o777)
+    world.keeper.want([world.link._replace(allow_unsafe_parent=True)])
+    assert world.keeper.sweep() == []
+    assert not os.path.lexists(spare)
+
+
+def test_what_can_t_be_swept_is_told_and_costs_no_other(world: World) -> None:
+    other = world.link._replace(name="two", path=str(world.top / "link"))
+    world.keeper.want([world.link, other])
+    mount("t", world.parent, "tmpfs", 0, "mode=0755")
+    for parent in (world.parent, world.top):
+        (parent / ".link.ovl-linkd").symlink_to("/elsewhere")
+    mount("t", world.parent, "tmpfs", MS_REMOUNT | MS_RDONLY)
+    ((link, error),) = world.keeper.sweep()
+    assert (link, error.errno) == (world.link, errno.EROFS)
+    assert not os.path.lexists(world.top / ".link.ovl-linkd")
+
+
 # --- many ------------------------------------------------------------------------------------
 
 
@@ -527,12 +757,30 @@ def test_several_events_of_one_link_are_one_record_of_each_repair(world: World) 
     assert changes[0].after.repairs == 2
 
 
+def test_however_many_its_events_a_link_is_looked_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.look()
+    looks = []
+
+    def counted(link: Link) -> Observation:
+        looks.append(link.name)
+        return observe(link)
+
+    monkeypatch.setattr(keeper, "observe", counted)
+    outcomes = world.keeper.mend(["one"] * 10, world.now)
+    world.path.unlink()
+    outcomes += world.keeper.mend(["one"], world.now)
+    world.keeper.record(outcomes, world.now)
+    assert looks == ["one"]
+
+
 def test_one_bad_link_costs_no_other(scratch: Path) -> None:
     (scratch / "file").touch()
     (scratch / "taken").mkdir()
     paths = {"a": "file/x", "b": "no/where/x", "c": "taken", "d": "good"}
-    keeper = Keeper(lambda: 0.0)
-    keeper.want([Link(name, str(scratch / path), "/run") for name, path in paths.items()])
-    keeper.look(keeper.names, 0.0)
-    states = {status.link.name: status.state for status in keeper.statuses()}
+    kept = Keeper(lambda: 0.0)
+    kept.want([Link(name, str(scratch / path), "/run") for name, path in paths.items()])
+    kept.look(kept.names, 0.0)
+    states = {status.link.name: status.state for status in kept.statuses()}
     assert states == {"a": "waiting", "b": "waiting", "c": "blocked", "d": "ok"}
