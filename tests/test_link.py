@@ -11,6 +11,7 @@ import pytest
 from ovl_linkd.links import link as link_module
 from ovl_linkd.links.link import (
     Link,
+    cause,
     create,
     create_parent,
     held_parent,
@@ -311,6 +312,42 @@ def test_errors_are_the_kernel_s(scratch: Path) -> None:
         as_user(NOBODY, lambda: create(link))
     assert caught.value.errno == errno.EACCES
     assert remedy_for(caught.value, link).startswith("run as a user who may write")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EROFS, "ReadWritePaths=/run/p; then restart the daemon"),
+        (errno.ENOSPC, "free space or inodes on the file system of /run/p"),
+        (errno.EDQUOT, "raise the quota on the file system of /run/p"),
+        (errno.EACCES, "run as a user who may write /run/p"),
+        (errno.EPERM, "lsattr -d /run/p"),
+        (errno.EINVAL, "remove /run/p/link by hand"),
+        (errno.EBUSY, "move /run/p/.link.ovl-linkd away"),
+        (errno.ELOOP, "see where the symlinks on the way to /run/p/link lead"),
+        (errno.EIO, "see what is wrong with /run/p"),
+    ],
+)
+def test_each_error_has_a_remedy_that_names_the_place(number: int, remedy: str) -> None:
+    error = OSError(number, os.strerror(number), "/run/p/.link.ovl-linkd")
+    assert remedy in remedy_for(error, Link("one", "/run/p/link", "/t"))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), "/run/p/link"),
+        (("link",), "/run/p/link"),
+        (("/elsewhere",), "/elsewhere"),
+        (("/t", None, "/run/p/link"), "/run/p/link"),  # of symlink(2): first what it is to say
+        (("/t", None, ".link.ovl-linkd"), "/run/p/.link.ovl-linkd"),
+    ],
+)
+def test_an_error_is_one_of_a_name_in_the_link_s_directory(
+    names: tuple[str | None, ...], said: str
+) -> None:
+    error = OSError(errno.EIO, "Input/output error", *names)
+    assert cause(error, Link("one", "/run/p/link", "/t")) == f"Input/output error: {said}"
 
 
 def test_a_parent_is_not_made_where_others_may_write(scratch: Path) -> None:
