@@ -10,6 +10,7 @@ import pytest
 
 from ovl_linkd import config
 from ovl_linkd.config import ConfigError, apart
+from tests.configurations import write
 
 DAEMON = Path(__file__).parent.parent / "daemon"
 
@@ -18,22 +19,15 @@ class Unwritable:
     """What JSON can't hold: the child stops in the middle of its answer."""
 
 
-def write(tmp_path: Path, text: str) -> str:
-    file = tmp_path / "c.yaml"
-    file.write_text(text)
-    file.chmod(0o644)
-    return str(file)
-
-
 def test_the_child_says_what_load_says(tmp_path: Path) -> None:
     lines = [f"  l{i}: {{path: /run/l/{i}, target: /srv/é/{i}}}" for i in range(2_000)]
     text = "\n".join(["farm: {path: /run/f, keep: 1500ms}", "links:", *lines])
-    file = write(tmp_path, text)
+    file = str(write(tmp_path / "c.yaml", text))
     assert apart.load(file) == config.load(file)
 
 
 def test_errors_come_through_whole(tmp_path: Path) -> None:
-    file = write(tmp_path, "fram: 1\nlinks: {é: 5}\n")
+    file = str(write(tmp_path / "c.yaml", "fram: 1\nlinks: {é: 5}\n"))
     with pytest.raises(ConfigError) as wanted:
         config.load(file)
     with pytest.raises(ConfigError) as seen:
@@ -60,7 +54,7 @@ def test_a_child_that_fails_is_an_error_of_the_reload_alone(
 
 
 def test_the_libraries_stay_out_of_the_parent(tmp_path: Path) -> None:
-    file = write(tmp_path, "")
+    file = str(write(tmp_path / "c.yaml", ""))
     code = (
         "import sys; from ovl_linkd.config import apart;"
         f"apart.load({file!r});"
