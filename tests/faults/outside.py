@@ -19,6 +19,8 @@ from ovl_linkd.links.link import Link
 from tests.daemon.world import RENAME_EXCHANGE, mount, renameat2, umount
 from tests.others import NOBODY
 
+_MS_RDONLY, _MS_REMOUNT = 1, 32  # linux/mount.h
+
 _number = itertools.count(1)
 
 # Two links on one way, one by a symlink on the way; targets that share an ancestor.
@@ -32,8 +34,8 @@ class Disk:
     An event that is not possible, because others came before it, does nothing.
     """
 
-    def __init__(self) -> None:
-        self.top = Path(f"/run/model{next(_number)}")
+    def __init__(self, where: str = "/run") -> None:
+        self.top = Path(f"{where}/model{next(_number)}")
         for name in ("a/b", "t/u", "away", "precious"):
             (self.top / name).mkdir(parents=True)
         (self.top / "way").symlink_to("a")
@@ -124,9 +126,21 @@ class Disk:
         if path.is_symlink() or not path.is_dir():
             path.rename(self._fresh())
 
-    def mounted_over(self, directory: str) -> None:
-        """No event of inotify tells."""
-        mount("model", self.top / directory, "tmpfs", 0, "mode=0755")
+    def touched(self, name: str, uid: int) -> None:
+        """touch -h and chown -h: a symlink says what it said."""
+        if self._at(name).is_symlink():
+            os.utime(self._at(name), (0, 0), follow_symlinks=False)
+            os.chown(self._at(name), uid, uid, follow_symlinks=False)
+
+    def mounted_over(self, directory: str, room: str) -> None:
+        """No event of inotify tells. ROOM: how many files there may be, its root among them."""
+        mount("model", self.top / directory, "tmpfs", 0, f"mode=0755,nr_inodes={room}")
+
+    def made_read_only(self, read_only: bool) -> None:
+        """The last mount is, as after an error of its disk, or is not any more."""
+        if points := self._mount_points():
+            flags = _MS_REMOUNT | (_MS_RDONLY if read_only else 0)
+            mount("model", points[-1], "tmpfs", flags)
 
     def umount(self) -> None:
         """The last mount is taken off; it would be busy if anybody held a descriptor in there."""
@@ -204,16 +218,24 @@ class Disk:
 
     # -- the oracle ---------------------------------------------------------------------------
 
-    def faults(self, link: Link, state: str) -> list[str]:
-        """What of LINK, of which STATE is said, contradicts the table."""
-        found = _found(link.path)
-        right = found == ("symlink", link.target)
-        if right:
+    def faults(self, link: Link, state: str, ours: bool = True) -> list[str]:
+        """What of LINK, of which STATE is said, contradicts the table.
+
+        OURS: whether a foreign symlink is replaced, since it took the place of ours.
+        """
+        found, parent = _found(link.path), os.path.dirname(link.path)
+        if self.right(link):
             wanted = {"ok" if os.path.isdir(link.target) else "dangling"}
-        elif not trusted(link.path) or found[0] == "something else":
+        elif (
+            not trusted(link.path)
+            or found[0] == "something else"
+            or (found[0] == "symlink" and not ours)
+        ):
             wanted = {"blocked"}
-        elif found[0] == "no parent" and not _makeable(os.path.dirname(link.path)):
+        elif found[0] == "no parent" and not _makeable(parent):
             wanted = {"waiting"}
+        elif not _has_room(parent if found[0] != "no parent" else os.path.dirname(parent)):
+            wanted = {"failing"}
         elif found[0] == "no way":
             wanted = {"failing", "waiting"}
         else:
@@ -221,6 +243,10 @@ class Disk:
         if state in wanted:
             return []
         return [f"{link.path}: {state}, not {' or '.join(sorted(wanted))}; there is {found}"]
+
+    def right(self, link: Link) -> bool:
+        """Whether LINK is as wanted."""
+        return _found(link.path) == ("symlink", link.target)
 
     def left_behind(self) -> list[str]:
         """Temporary names."""
@@ -243,6 +269,15 @@ def _found(path: str) -> tuple[str, str]:
     if stat.S_ISLNK(status.st_mode):
         return "symlink", os.readlink(path)
     return "something else", ""
+
+
+def _has_room(directory: str) -> bool:
+    """Whether anything can be made in DIRECTORY."""
+    try:
+        room = os.statvfs(directory)
+    except OSError:
+        return True
+    return not room.f_flag & os.ST_RDONLY and (room.f_files == 0 or room.f_ffree > 0)
 
 
 def _makeable(directory: str) -> bool:
@@ -289,11 +324,14 @@ EVENTS: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
         st.tuples(st.just(event), _DIRECTORIES)
         for event in (
             Disk.cleaned, Disk.directory_removed, Disk.directory_made, Disk.directory_renamed_away,
-            Disk.directory_renamed_back, Disk.obstacle_removed, Disk.mounted_over,
+            Disk.directory_renamed_back, Disk.obstacle_removed,
         )
     ),
     st.tuples(st.just(Disk.directory_replaced), _DIRECTORIES, _KINDS),
+    st.tuples(st.just(Disk.touched), _NAMES, st.sampled_from([0, NOBODY])),
+    st.tuples(st.just(Disk.mounted_over), _DIRECTORIES, st.sampled_from("0123")),
     st.tuples(st.just(Disk.umount)),
+    st.tuples(st.just(Disk.made_read_only), st.booleans()),
     st.tuples(st.just(Disk.given_away), _DIRECTORIES, st.sampled_from([0, NOBODY])),
     st.tuples(st.just(Disk.opened), _DIRECTORIES, st.sampled_from([0o755, 0o777, 0o1777])),
     st.tuples(st.just(Disk.way_led_elsewhere), st.sampled_from(["a", "t", "nowhere", "way"])),

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from ovl_linkd.links.keeper import Keeper
+from ovl_linkd.links.link import Link
 from ovl_linkd.links.watch import Watch
 from tests.faults.forked import Forked
 from tests.faults.outside import BURSTS, CONFIGURATIONS, PATHS, Disk
@@ -28,9 +30,11 @@ PATIENCE = 1000.0  # seconds of the keeper's clock, which costs nothing
 class Model(RuleBasedStateMachine):
     """What is done to the disk. Who keeps the links is the subclass's."""
 
+    where = "/run"  # what is kept lies below it
+
     def __init__(self) -> None:
         super().__init__()
-        self.disk = Disk()
+        self.disk = Disk(self.where)
         self.wanted = {name: self.disk.link(name, "t/u") for name in PATHS}
         self.begin()
         self.check()
@@ -65,7 +69,7 @@ class Model(RuleBasedStateMachine):
         faults = [
             fault
             for name, link in self.wanted.items()
-            for fault in self.disk.faults(link, states[name])
+            for fault in self.disk.faults(link, states[name], self.ours(link))
         ]
         assert not faults
         assert not self.disk.destroyed(), "somebody's file was destroyed"
@@ -74,6 +78,10 @@ class Model(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.die()
         self.disk.remove()
+
+    def ours(self, _link: Link) -> bool:
+        """Whether a foreign symlink is replaced there."""
+        return True
 
     # -- the subclass's -----------------------------------------------------------------------
 
@@ -136,6 +144,40 @@ class InProcess(Model):
         return tags
 
 
+class OutsideRun(InProcess):
+    """Where a foreign symlink may be somebody's, that was there before the link was kept."""
+
+    where = "/srv"
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+        super().__init__()
+
+    @rule(name=st.sampled_from(sorted(PATHS)))
+    def is_adopted(self, name: str) -> None:
+        """As by `repair NAME --adopt`."""
+        if name in self.wanted:
+            self.known.add(name)
+            self.keeper.insist([name], self.now, adopt=True)
+            self.check()
+
+    def die(self) -> None:
+        super().die()
+        self.known.clear()
+
+    def reload(self) -> None:
+        self.known &= self.wanted.keys()
+        super().reload()
+
+    def settle(self) -> dict[str, str]:
+        states = super().settle()
+        self.known |= {name for name, link in self.wanted.items() if self.disk.right(link)}
+        return states
+
+    def ours(self, link: Link) -> bool:
+        return link.name in self.known
+
+
 class OfADaemon(Model):
     """A daemon, killed and started, stopped and continued, with events that come when they come."""
 
@@ -189,9 +231,11 @@ class OfADaemon(Model):
 
 
 TestInProcess = InProcess.TestCase
+TestOutsideRun = OutsideRun.TestCase
 TestOfADaemon = OfADaemon.TestCase
 
 TestInProcess.settings = settings(max_examples=600 if SOAK else 12, stateful_step_count=25)
+TestOutsideRun.settings = TestInProcess.settings
 # What fails is printed as it was: to make it short would take hundreds of daemons.
 TestOfADaemon.settings = settings(
     max_examples=100 if SOAK else 6, stateful_step_count=15, phases=[Phase.generate]
