@@ -17,6 +17,15 @@ def nobody(_connection: socket.socket, _peer: Peer) -> Connection:
     raise AssertionError("nobody was to come")
 
 
+def unsaid(_trouble: str | None) -> None: ...
+
+
+def connected(path: str) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    return client
+
+
 def test_what_was_made_while_we_waited_for_the_lock_is_known_for_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,7 +46,7 @@ def test_what_was_made_while_we_waited_for_the_lock_is_known_for_stale(
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
     async def scenario() -> None:
-        made = ControlSocket(path, nobody)
+        made = ControlSocket(path, nobody, unsaid)
         made.open()
         made.close()
 
@@ -62,7 +71,7 @@ def test_a_socket_that_could_not_be_listened_to_again_is_made_anew(
             return Connection(came, nothing)
 
         loop.set_exception_handler(lambda _, context: troubles.append(context["exception"]))
-        made = ControlSocket(path, attach)
+        made = ControlSocket(path, attach, unsaid)
         made.open()
         made.serve()
         with monkeypatch.context() as patch, connected(path):
@@ -80,10 +89,42 @@ def test_a_socket_that_could_not_be_listened_to_again_is_made_anew(
     def refuse(*_arguments: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    def connected(path: str) -> socket.socket:
-        client = socket.socket(socket.AF_UNIX)
-        client.connect(path)
-        return client
-
     asyncio.run(scenario())
     assert [str(trouble) for trouble in troubles] == ["[Errno 12] Cannot allocate memory"]
+
+
+def test_that_nobody_is_let_in_is_said_until_somebody_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only who waited in vain knew of it."""
+    path = str(tmp_path / "s")
+    said: list[str | None] = []
+
+    async def scenario() -> None:
+        came = asyncio.get_running_loop().create_future()
+
+        def attach(connection: socket.socket, _peer: Peer) -> Connection:
+            connection.close()
+            came.set_result(None)
+            return Connection(came, lambda: None)
+
+        made = ControlSocket(path, attach, said.append)
+        made.open()
+        monkeypatch.setattr(control, "EXHAUSTED_REST", 0.01)
+        with monkeypatch.context() as patch, connected(path):
+            patch.setattr(socket.socket, "accept", exhausted)
+            made.serve()
+            while len(said) < 2:
+                await asyncio.sleep(0.001)
+            made.ensure()
+            assert set(said) == {"the control socket lets nobody in: Too many open files"}
+            patch.undo()
+            await asyncio.wait_for(came, 30)
+        made.ensure()
+        assert said[-1] is None
+        made.close()
+
+    def exhausted(_socket: socket.socket) -> tuple[socket.socket, object]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    asyncio.run(scenario())

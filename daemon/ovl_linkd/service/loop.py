@@ -63,7 +63,7 @@ class Service:
         self._own_changed = False
         self.followers = Followers()
         self._turns = Turns(self.catch_up)
-        self._socket = ControlSocket(self._config.control_socket, self._attach)
+        self._socket = ControlSocket(self._config.control_socket, self._attach, self._let_in)
         self._timer: asyncio.TimerHandle | None = None
         self._next_resync: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
@@ -281,6 +281,9 @@ class Service:
 
     def _attach(self, connection: socket.socket, peer: Peer) -> Connection:
         return control.attach(self, self._turns, connection, peer)
+
+    def _let_in(self, trouble: str | None) -> None:
+        self._report.once("clients", trouble)
 
     def _open_socket(self) -> None:
         """Open the control socket. A daemon that can't be asked still keeps its links."""

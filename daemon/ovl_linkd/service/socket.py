@@ -50,11 +50,16 @@ Identity = tuple[int, int]  # of a file: device and inode
 
 
 class ControlSocket:
-    """A listening socket at ``path``, mode 0666; ``attach`` takes over each connection."""
+    """A listening socket at ``path``, mode 0666; ``attach`` takes over each connection.
 
-    def __init__(self, path: str, attach: Attach) -> None:
+    ``trouble`` is told why nobody is let in, each time, and None when somebody was.
+    """
+
+    def __init__(self, path: str, attach: Attach, trouble: Callable[[str | None], None]) -> None:
         self.path = path
         self._attach = attach
+        self._trouble = trouble
+        self._lets_in = True  # the last one who came
         self._socket: socket.socket | None = None
         self._identity: Identity | None = None
         self._claim = _Claim(path)
@@ -126,6 +131,8 @@ class ControlSocket:
 
     def ensure(self) -> None:
         """Bind anew if something, a cleaner perhaps, removed the socket. Raises as open()."""
+        if self._lets_in:
+            self._trouble(None)  # not by each who comes, or those who don't would fill the log
         if self._socket is None or _identity(self.path) != self._identity:
             self._stop()
             self.open()
@@ -155,6 +162,7 @@ class ControlSocket:
             if error.errno not in _GONE:
                 # Out of descriptors, or forbidden by a security module: whoever comes stays in the
                 # queue, would have us find the socket readable again at once, and so on.
+                self._refuse(error)
                 self._rest(EXHAUSTED_REST)
             return
         try:
@@ -165,12 +173,18 @@ class ControlSocket:
                 self._rest(REFUSED_REST)
                 return
             client = self._attach(connection, peer)
-        except OSError:  # such as ENOMEM; and who is kept waiting for nothing waits long
+        except OSError as error:  # such as ENOMEM; and who is kept waiting for nothing waits long
+            self._refuse(error)
             connection.close()
             return
+        self._lets_in = True
         self._clients[peer.uid] += 1
         self._connections.add(client)
         client.closed.add_done_callback(lambda _: self._closed(client, peer.uid))
+
+    def _refuse(self, error: OSError) -> None:
+        self._lets_in = False
+        self._trouble(f"the control socket lets nobody in: {error.strerror}")
 
     def _rest(self, seconds: float) -> None:
         """Accept nobody for SECONDS."""
