@@ -10,7 +10,9 @@ import pytest
 
 from ovl_linkd import config
 from ovl_linkd.config import ConfigError, apart
+from ovl_linkd.supervisors import birth
 from tests.configurations import write
+from tests.waiting import wait_until
 
 DAEMON = Path(__file__).parent.parent / "daemon"
 
@@ -69,3 +71,19 @@ def test_the_libraries_stay_out_of_the_parent(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_child_whose_parent_is_killed_ends(tmp_path: Path) -> None:
+    """Its answer is more than a pipe holds: it waited for ever for somebody to read it."""
+    lines = [f"  l{i}: {{path: /run/l/{i}, target: /srv/{i}}}" for i in range(2_000)]
+    file = str(write(tmp_path / "c.yaml", "\n".join(["links:", *lines])))
+    told, tell = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        os.write(tell, str(apart.Reading(file)._child).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    child = int(os.read(told, 20))
+    os.waitpid(parent, 0)
+    for descriptor in (told, tell):
+        os.close(descriptor)
+    wait_until(lambda: birth(child) is None, "the child ends")

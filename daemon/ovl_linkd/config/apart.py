@@ -52,7 +52,7 @@ class Reading:
             os.close(writer)
             raise
         if self._child == 0:
-            _answer(file, writer)
+            _answer(file, self._reader, writer)
         os.close(writer)
 
     def fileno(self) -> int:
@@ -81,12 +81,13 @@ class Reading:
         return _understood(self._file, json.loads(self._answer))
 
 
-def _answer(file: str | None, writer: int) -> NoReturn:
+def _answer(file: str | None, reader: int, writer: int) -> NoReturn:
     """The child: write one JSON object and end, without what a normal exit would run."""
     code = 1
     try:
         # It is the parent's: a signal meant for this process must not wake that one's loop.
         signal.set_wakeup_fd(-1)
+        os.close(reader)  # or, once the parent is killed, an answer would be waited with for ever
         with open(writer, "w", encoding="ascii") as stream:
             json.dump(_outcome(file), stream)
         code = 0
