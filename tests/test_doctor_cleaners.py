@@ -218,7 +218,9 @@ def test_a_masked_file_has_no_rules(place: Place, mask: str | None) -> None:
 
 @pytest.mark.needs("root")
 def test_lines_that_make_no_sense_are_passed_over(place: Place) -> None:
-    place.rules('d\nd %z - - - 1d\n"\nd relative - - - 1d\n\\\n d \\x2frun - - - 1d')
+    place.rules(
+        'd\nd %z - - - 1d\n"\nd relative - - - 1d\n\\\n"" /run - - - 1d\n d \\x2frun - - - 1d'
+    )
     (place.root / "usr/lib/tmpfiles.d/dir.conf").mkdir()
     (place.root / "usr/lib/tmpfiles.d/latin1.conf").write_bytes(b"d /run/\xe9 - - - 1d\n")
     assert place.doctor("/srv/l")[0].level == OK

@@ -4,6 +4,8 @@ import os
 import re
 from typing import NamedTuple
 
+from ovl_linkd.machine import words
+
 #: Highest precedence first: of files with one name only the first counts.
 DIRECTORIES = (
     "/etc/tmpfiles.d",
@@ -25,8 +27,6 @@ _SPECIFIERS = {
 }
 _ESCAPES = {"n": "\n", "t": "\t", "s": " ", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[0-7]{3}|.)")
-_WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\\.|[^\s"'\\])+""")
-_PIECE = re.compile(r"""(?P<quote>["'])(?P<text>(?:(?!(?P=quote))[^\\]|\\.)*)(?P=quote)""")
 
 
 class Rule(NamedTuple):
@@ -80,22 +80,17 @@ def _rule(file: str, number: int, line: str) -> Rule | None:
     line = line.strip()
     if not line or line.startswith("#"):
         return None
-    words = [_unquote(word) for word in _WORD.findall(line)]
-    if len(words) < 2:
+    fields = [_ESCAPE.sub(_unescape, word) for word in words.split(line)]
+    if len(fields) < 2 or not fields[0]:
         return None
-    path = _expand(words[1])
+    path = _expand(fields[1])
     if path is None or not path.startswith("/"):
         return None
-    age = words[5] if len(words) > 5 and words[5] not in ("-", "") else None
+    age = fields[5] if len(fields) > 5 and fields[5] not in ("-", "") else None
     keeps_first = age is not None and age.startswith("~")
     if age is not None:
         age = age.removeprefix("~").rpartition(":")[2]
-    return Rule(file, number, words[0][0], words[0][1:], _normal(path), age, keeps_first)
-
-
-def _unquote(word: str) -> str:
-    plain = _PIECE.sub(lambda match: match["text"], word)
-    return _ESCAPE.sub(_unescape, plain)
+    return Rule(file, number, fields[0][0], fields[0][1:], _normal(path), age, keeps_first)
 
 
 def _unescape(match: re.Match[str]) -> str:

@@ -8,6 +8,8 @@ import re
 from itertools import product
 from typing import NamedTuple
 
+from ovl_linkd.machine import words
+
 #: Highest precedence first.
 DIRECTORIES = (
     "/etc/systemd/system",
@@ -52,15 +54,10 @@ class Unit(NamedTuple):
         """The paths in the values of KEY, unquoted, without what may stand before each."""
         found = []
         for value in self.values(key):
-            for word in _WORD.findall(value):
-                plain = _QUOTED.sub(lambda match: match[1] or match[2] or "", word)
-                path = re.sub(r"\\(.)", r"\1", plain).lstrip("-+!")
+            for word in words.split(value):
+                path = re.sub(r"\\(.)", r"\1", word).lstrip("-+!")
                 found.append(path.replace("%%", "%"))
         return found
-
-
-_WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\\.|[^\s"'\\])+""")
-_QUOTED = re.compile(r""""((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'""")
 
 
 def names(root: str = "") -> list[str]:
