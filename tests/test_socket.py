@@ -54,6 +54,29 @@ def test_what_was_made_while_we_waited_for_the_lock_is_known_for_stale(
     assert not os.path.lexists(path)
 
 
+def test_a_socket_that_can_t_be_removed_keeps_nobody_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit counted as failed where /run had become read-only, and nobody was sent away."""
+    path = str(tmp_path / "s")
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    async def scenario() -> None:
+        made = ControlSocket(path, nobody, unsaid)
+        made.open()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", refuse)
+            made.close()
+        after = ControlSocket(path, nobody, unsaid)
+        after.open()
+        after.close()
+
+    asyncio.run(scenario())
+    assert not os.path.lexists(path)
+
+
 def test_a_socket_that_could_not_be_listened_to_again_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,7 +63,7 @@ class Plot:
 
         Only a directory itself will do, root's or this process' own, in which nobody else may
         write, and with all above it like that: whoever else could put a symlink here would have
-        the daemon write elsewhere.
+        the daemon write elsewhere. Raises OSError where that can't be looked at.
         """
         try:
             mode = os.lstat(self.path).st_mode

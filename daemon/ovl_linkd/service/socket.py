@@ -12,6 +12,7 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from ovl_linkd.errors import UserError
@@ -141,7 +142,8 @@ class ControlSocket:
     def close(self) -> None:
         """Stop listening, remove the socket if we made it, send all clients away."""
         if self._socket and not self._passed and _identity(self.path) == self._identity:
-            os.unlink(self.path)
+            with suppress(OSError):  # such as EROFS: the next daemon knows it for stale
+                os.unlink(self.path)
         self._stop()
         self._claim.give_up()
         for connection in self._connections:
