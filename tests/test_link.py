@@ -220,13 +220,14 @@ def test_names_and_targets_are_bytes(top: Path) -> None:
 
 
 @pytest.mark.needs("root")
-def test_a_parent_is_made_in_a_directory_of_root_s(scratch: Path) -> None:
-    old = os.umask(0o077)
+def test_a_parent_is_made_in_a_directory_of_root_s_whatever_the_umask(scratch: Path) -> None:
+    before = os.umask(0o077)
     try:
         link = Link("one", str(scratch / "p/link"), "/t")
         assert create_parent(link) is None
+        assert os.umask(0o077) == 0o077, "it is left as it was"
     finally:
-        os.umask(old)
+        os.umask(before)
     assert (scratch / "p").stat().st_mode & 0o7777 == 0o755
 
 
@@ -238,6 +239,18 @@ def test_a_parent_is_not_made_where_others_write(scratch: Path, uid: int, mode: 
     link = Link("one", str(scratch / "p/link"), "/t")
     assert create_parent(link)
     assert os.listdir(scratch) == []
+
+
+@pytest.mark.needs("root")
+def test_a_parent_is_not_made_where_others_may_write_though_a_link_is(scratch: Path) -> None:
+    """allow-unsafe-parent lets us use such a directory. To make one there, and give it a mode by
+    its name, let whoever swapped in a symlink have any file of root's made readable.
+    """
+    (scratch / "theirs").mkdir()
+    (scratch / "theirs").chmod(0o777)
+    link = Link("one", f"{scratch}/theirs/d/link", "/t", allow_unsafe_parent=True)
+    assert "writable by everybody" in str(create_parent(link))
+    assert os.listdir(scratch / "theirs") == []
 
 
 @pytest.mark.needs("root")
@@ -348,24 +361,3 @@ def test_an_error_is_one_of_a_name_in_the_link_s_directory(
 ) -> None:
     error = OSError(errno.EIO, "Input/output error", *names)
     assert cause(error, Link("one", "/run/p/link", "/t")) == f"Input/output error: {said}"
-
-
-def test_a_parent_is_not_made_where_others_may_write(scratch: Path) -> None:
-    """allow-unsafe-parent lets us use such a directory. To make one there, and give it a mode by
-    its name, let whoever swapped in a symlink have any file of root's made readable.
-    """
-    (scratch / "theirs").mkdir()
-    (scratch / "theirs").chmod(0o777)
-    link = Link("one", f"{scratch}/theirs/d/link", "/t", allow_unsafe_parent=True)
-    assert "writable by everybody" in str(create_parent(link))
-    assert os.listdir(scratch / "theirs") == []
-
-
-def test_a_parent_has_its_mode_whatever_the_umask(scratch: Path) -> None:
-    before = os.umask(0o077)
-    try:
-        assert create_parent(Link("one", f"{scratch}/d/link", "/t")) is None
-        assert os.umask(0o077) == 0o077
-    finally:
-        os.umask(before)
-    assert (scratch / "d").stat().st_mode & 0o7777 == 0o755

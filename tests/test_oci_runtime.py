@@ -3,113 +3,25 @@
 import json
 import os
 import re
-import shlex
-import shutil
 import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ovl_linkd.oci_runtime.bundle import NAME
+from tests.bundles import LOOK, Bundle, seen
 from tests.intercept.world import World
-from tests.kernel.world import View, all_of, joined
-from tests.manuals import TOP, told, typed
+from tests.kernel.world import all_of, joined
+from tests.manuals import told, typed
 
-BUSYBOX = TOP / "build/containerd/usr/bin/busybox"
 CONFIG = Path("/run/ovl-linkd/config.yaml")
-# Lists what the layers of `make_layers` hold, as `look` does from outside.
-LOOK = (
-    "cd /m; ls only | sort -n | tr '\\n' ' '; echo;"
-    "for p in $(ls pair | sort -n); do cat pair/$p; echo -n ' '; done"
-)
 RUNTIMES = ("runc", "crun")
 
 pytestmark = pytest.mark.needs("root", *RUNTIMES)
-
-
-def seen(said: str) -> View:
-    ids, order = (list(map(int, line.split())) for line in said.splitlines())
-    return View(ids, order, [])
-
-
-class Bundle:
-    """A bundle whose container looks at its overlay, and the wrapper that runs it."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.directory = world.place / "bundle"
-        (self.directory / "rootfs/bin").mkdir(parents=True)
-        (self.directory / "rootfs/dev").mkdir()
-        shutil.copy(BUSYBOX, self.directory / "rootfs/bin/busybox")
-        self.program = world.place / "ovl-linkd-runc"
-        start = "from ovl_linkd.oci_runtime.wrapper import script; script()"
-        self.program.write_text(
-            f"#!/bin/sh\nPYTHONPATH={TOP}/daemon exec {sys.executable} -c '{start}' \"$@\"\n"
-        )
-        self.program.chmod(0o755)
-        self.state = world.place / "state"
-        self.more: list[str] = []
-
-    def config(
-        self,
-        options: Sequence[str],
-        args: Sequence[str] = (),
-        mounts: Sequence[object] = (),
-        **more: Any,
-    ) -> bytes:
-        mounts = [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/m", "type": "overlay", "source": "overlay", "options": options},
-            *mounts,
-        ]
-        config = {
-            "ociVersion": "1.0.2",
-            "process": {
-                "cwd": "/",
-                "args": [*(args or ("/bin/busybox", "sh", "-c", LOOK))],
-                "env": ["PATH=/bin"],
-                "user": {"uid": 0, "gid": 0},
-            },
-            "root": {"path": "rootfs"},
-            "mounts": mounts,
-            "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}]},
-        } | more
-        text = json.dumps(config, indent=1).encode()
-        (self.directory / "config.json").write_bytes(text)
-        return text
-
-    def run(
-        self,
-        *words: str,
-        program: str | Path | None = None,
-        cwd: str | None = None,
-        **environment: str,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run it; without a PROGRAM the wrapper. What stays behind may keep its output open."""
-        command = [program or self.program, "--root", self.state, *self.more, *words]
-        if program == "bash":
-            command = [program, *words]
-        with (
-            (self.world.place / "out").open("w+") as out,
-            (self.world.place / "err").open("w+") as err,
-        ):
-            done = subprocess.run(
-                command,
-                env=os.environ | environment,
-                cwd=cwd or self.directory,
-                stdout=out,
-                stderr=err,
-                stdin=subprocess.DEVNULL,
-                timeout=60,
-                check=False,
-            )
-        said = [(self.world.place / name).read_text() for name in ("out", "err")]
-        return subprocess.CompletedProcess(done.args, done.returncode, *said)
 
 
 @pytest.fixture
@@ -122,9 +34,10 @@ def bundle(scratch: Path) -> Iterator[Bundle]:
     CONFIG.unlink()
 
 
-def long_options(bundle: Bundle, count: int = 128) -> tuple[range, list[str]]:
-    ids, options = bundle.world.layers(count)
-    return ids, options.decode().split(",")
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """What was said, without anything having been run."""
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr
 
 
 @pytest.fixture
@@ -151,7 +64,7 @@ def test_128_layers_are_mounted_in_order_and_the_bundle_stays_as_it_was(
     bundle: Bundle, runtime: str
 ) -> None:
     """Runtimes clip the options at a page: the container fails, or sees other layers."""
-    ids, options = long_options(bundle)
+    ids, options = bundle.long_options()
     text = bundle.config(["nosuid", *options])
     alone = bundle.run("run", "x", program=runtime)
     assert alone.returncode != 0 or seen(alone.stdout) != all_of(ids)
@@ -165,7 +78,7 @@ def test_128_layers_are_mounted_in_order_and_the_bundle_stays_as_it_was(
 
 def test_a_container_lives_as_it_would_without_the_wrapper(bundle: Bundle, runtime: str) -> None:
     """created, started, looked at, entered and deleted; then the next one from the same bundle."""
-    _, options = long_options(bundle)
+    _, options = bundle.long_options()
     hook = bundle.world.place / "hook"
     hook.write_text(f"#!/bin/sh\ncat >{bundle.world.place}/told\n")
     hook.chmod(0o755)
@@ -197,7 +110,7 @@ def test_paths_are_those_of_the_bundle_wherever_it_is_named_from(
     bundle: Bundle, named: tuple[str, ...]
 ) -> None:
     """root.path and what is bound are relative to the bundle, and runc wants no symlink as root."""
-    ids, options = long_options(bundle)
+    ids, options = bundle.long_options()
     (bundle.directory / "data").mkdir()
     (bundle.directory / "data/file").write_text("mine")
     (bundle.world.place / "beside").write_text("beside")
@@ -214,7 +127,7 @@ def test_paths_are_those_of_the_bundle_wherever_it_is_named_from(
 
 
 def test_what_fits_as_it_is_goes_on_with_the_very_bundle(bundle: Bundle) -> None:
-    ids, options = long_options(bundle, 10)
+    ids, options = bundle.long_options(10)
     bundle.config(options)
     done = bundle.run("run", "x")
     assert (done.returncode, seen(done.stdout)) == (0, all_of(ids))
@@ -273,8 +186,7 @@ def test_what_cannot_fit_is_refused_where_an_engine_looks_for_it(
     log = bundle.world.place / "log"
     bundle.config([joined([b"/not/under/any/link/%d" % at for at in range(400)]).decode()])
     done = bundle.run("--log", str(log), "--log-format", log_format, "create", "x")
-    assert (done.returncode, done.stdout) == (1, "")
-    (said,) = done.stderr.splitlines()
+    (said,) = refused(done).splitlines()
     assert said.startswith("ovl-linkd-runc: ")
     assert "mount(2) takes 4,095" in said
     (line,) = log.read_text().splitlines()
@@ -296,8 +208,7 @@ def test_what_is_too_long_and_malformed_is_not_clipped_either(
 ) -> None:
     bundle.config(options)
     done = bundle.run("run", "x")
-    assert (done.returncode, done.stdout) == (1, "")
-    (said,) = done.stderr.splitlines()
+    (said,) = refused(done).splitlines()
     assert says in said
 
 
@@ -313,40 +224,35 @@ def test_what_runc_reads_all_the_same_is_not_clipped_either(
 ) -> None:
     """Its JSON is Go's, which stops reading where the JSON ends, and mends what is not UTF-8."""
     file = bundle.directory / "config.json"
-    ids, options = long_options(bundle, 10)
+    ids, options = bundle.long_options(10)
     file.write_bytes(odd(bundle.config(options)))
     assert seen(bundle.run("run", "x", program="runc").stdout) == all_of(ids)
-    _, options = long_options(bundle)
+    _, options = bundle.long_options()
     file.write_bytes(odd(bundle.config(options)))
-    done = bundle.run("run", "x")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert says in done.stderr
+    assert says in refused(bundle.run("run", "x"))
 
 
 def test_what_is_too_long_to_be_read_is_not_clipped_either(bundle: Bundle) -> None:
-    _, options = long_options(bundle)
+    _, options = bundle.long_options()
     text, more = bundle.config(options), b" " * (16 << 20)
     for each in (text + more, more + text):
         (bundle.directory / "config.json").write_bytes(each)
-        done = bundle.run("run", "x")
-        assert (done.returncode, done.stdout) == (1, "")
-        assert "config.json is longer than 16,777,216 bytes" in done.stderr
+        assert "config.json is longer than 16,777,216 bytes" in refused(bundle.run("run", "x"))
 
 
 def test_who_may_read_the_one_config_may_read_the_other(bundle: Bundle) -> None:
     """A hook may run as somebody else; the umask of an engine is nobody's wish."""
-    _, options = long_options(bundle)
+    _, options = bundle.long_options()
     bundle.config(options)
     (bundle.directory / "config.json").chmod(0o644)
-    words = shlex.join([str(bundle.program), "--root", str(bundle.state), "run", "x"])
-    assert bundle.run("-c", f"umask 077; {words}", program="bash").returncode == 0
+    assert bundle.run("run", "x", umask=0o077).returncode == 0
     made = bundle.directory / NAME / "config.json"
     assert made.stat().st_mode & 0o777 == 0o644
 
 
 def test_who_may_not_read_the_one_config_may_not_read_the_other(bundle: Bundle) -> None:
     """A mode says little without the group that it speaks of, and less beside an ACL."""
-    _, options = long_options(bundle)
+    _, options = bundle.long_options()
     bundle.config(options)
     config, made = bundle.directory / "config.json", bundle.directory / NAME / "config.json"
     os.chown(config, -1, 1234)
@@ -366,33 +272,27 @@ def test_who_may_not_read_the_one_config_may_not_read_the_other(bundle: Bundle) 
 def test_two_lists_of_mounts_are_not_guessed_at(bundle: Bundle) -> None:
     text = bundle.config(["lowerdir=/a:/b"])
     (bundle.directory / "config.json").write_bytes(text[:-1] + b', "Mounts": []}')
-    done = bundle.run("run", "x")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "mounts is there twice" in done.stderr
+    assert "mounts is there twice" in refused(bundle.run("run", "x"))
 
 
 def test_a_link_that_is_not_well_mounts_nothing(bundle: Bundle) -> None:
-    _, options = long_options(bundle)
+    _, options = bundle.long_options()
     bundle.config(options)
     bundle.world.short.unlink()
     bundle.world.short.symlink_to("/")
-    done = bundle.run("run", "x")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "link store is wrong" in done.stderr
+    assert "link store is wrong" in refused(bundle.run("run", "x"))
 
 
 def test_a_bundle_whose_path_no_json_can_hold_is_refused(bundle: Bundle) -> None:
     """Its root would become an absolute path, and another one."""
-    _, options = long_options(bundle)
+    _, options = bundle.long_options()
     bundle.config(options)
     odd = bundle.directory.rename(bundle.world.place / os.fsdecode(b"b\xff"))
-    done = bundle.run("run", "-b", str(odd), "x", cwd="/")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "not UTF-8" in done.stderr
+    assert "not UTF-8" in refused(bundle.run("run", "-b", str(odd), "x", cwd="/"))
 
 
 def test_a_directory_of_somebody_else_is_not_written_into(bundle: Bundle) -> None:
-    _, options = long_options(bundle)
+    _, options = bundle.long_options()
     bundle.config(options)
     elsewhere = bundle.world.place / "elsewhere"
     elsewhere.mkdir()
@@ -402,9 +302,7 @@ def test_a_directory_of_somebody_else_is_not_written_into(bundle: Bundle) -> Non
     (bundle.directory / NAME).unlink()
     (bundle.directory / NAME).mkdir()
     os.chown(bundle.directory / NAME, 1234, 1234)
-    done = bundle.run("run", "x")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "somebody else's" in done.stderr
+    assert "somebody else's" in refused(bundle.run("run", "x"))
     assert not os.listdir(bundle.directory / NAME)
 
 
@@ -451,7 +349,7 @@ def test_what_readers_are_told_runs_a_container(
     assert name == "ovl-linkd-runc"
     if "crun" in words:
         request.getfixturevalue("cgroups_of_crun")
-    ids, options = long_options(bundle)
+    ids, options = bundle.long_options()
     bundle.config(options)
     done = bundle.run(*[str(bundle.directory) if x == "/srv/bundle" else x for x in words])
     assert (done.returncode, done.stderr) == (0, "")
@@ -459,7 +357,7 @@ def test_what_readers_are_told_runs_a_container(
 
 
 def test_what_readers_are_told_shows_what_it_would_do(bundle: Bundle) -> None:
-    _, options = long_options(bundle)
+    _, options = bundle.long_options()
     bundle.config(options)
     line = REWRITES.replace("/srv/bundle", str(bundle.directory))
     program = Path(sys.executable).parent
@@ -472,7 +370,7 @@ def test_what_readers_are_told_shows_what_it_would_do(bundle: Bundle) -> None:
 @pytest.mark.usefixtures("cgroups_of_crun")
 def test_another_config_of_crun_s_is_shortened_but_read_from_no_pipe(bundle: Bundle) -> None:
     """What is read from a pipe is gone: crun would get the end of it."""
-    ids, options = long_options(bundle)
+    ids, options = bundle.long_options()
     bundle.config(options)
     other = (bundle.directory / "config.json").rename(bundle.world.place / "other.json")
     done = bundle.run("run", "--config", str(other), "x", OVL_LINKD_RUNTIME="crun")
@@ -482,11 +380,10 @@ def test_another_config_of_crun_s_is_shortened_but_read_from_no_pipe(bundle: Bun
     done = bundle.run(*named, cwd="/", OVL_LINKD_RUNTIME="crun")
     assert (done.returncode, seen(done.stdout)) == (0, all_of(ids)), "the bundle's, wherever we are"
     _, first, second, _ = options[-1].split(":", 3)
-    (bundle.world.place / "short.json").write_bytes(bundle.config([f"lowerdir={first}:{second}"]))
-    words = shlex.join([str(bundle.program), "--root", str(bundle.state), *bundle.more])
-    done = bundle.run(
-        *("-c", f"{words} run --config <(cat ../short.json) x"),
-        program="bash",
-        OVL_LINKD_RUNTIME="crun",
-    )
+    reading, writing = os.pipe()
+    os.write(writing, bundle.config([f"lowerdir={first}:{second}"]))
+    os.close(writing)
+    words = ("run", "--config", f"/dev/fd/{reading}", "x")
+    done = bundle.run(*words, pass_fds=[reading], OVL_LINKD_RUNTIME="crun")
+    os.close(reading)
     assert (done.returncode, seen(done.stdout).ids) == (0, sorted(ids[1:3]))

@@ -47,6 +47,11 @@ def lease(paths: list[bytes]) -> list[Prefix]:
     return found
 
 
+def never(_paths: list[bytes]) -> list[Prefix]:
+    """A farm that is not to be asked."""
+    raise AssertionError("leased")
+
+
 def no_link() -> Sequence[Prefix]:
     return ()
 
@@ -330,10 +335,6 @@ def test_what_the_kernel_refuses_by_any_name_is_not_leased() -> None:
     """500 names were leased for a mount whose workdir was wrong."""
     os.makedirs("/run/a/in")
     paths = b"upperdir=/run/a,workdir=/run/a/in"
-
-    def never(_paths: list[bytes]) -> list[Prefix]:
-        raise AssertionError("leased")
-
     with pytest.raises(climbing.CantMount, match="separate subtrees"):
         climb(b"%b,%b" % (joined(make_layers(range(60))), paths), no_link, never)
 
@@ -362,6 +363,12 @@ class Older(Context):
 
     refused = False
 
+    @classmethod
+    def take_the_place(cls, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on that kernel is asked."""
+        for module in ("diagnosis", "climbing"):
+            monkeypatch.setattr(f"ovl_linkd.overlay.{module}.Context", cls)
+
     def set_string(self, name: bytes, value: bytes) -> None:
         self.refused = name == b"lowerdir+"
         if self.refused:
@@ -380,8 +387,7 @@ class Older(Context):
 def test_an_older_kernels_complaint_is_not_told_of_options_that_were_spelt_otherwise(
     padding: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("diagnosis", "climbing"):
-        monkeypatch.setattr(f"ovl_linkd.overlay.{module}.Context", Older)
+    Older.take_the_place(monkeypatch)
     for name in ("a", "b", "one", "two"):
         os.mkdir(f"/run/{name}")
     mounting.mount_overlay("overlay", "/run/one", b"lowerdir=/run/a:/run/b")
@@ -395,14 +401,9 @@ def test_an_older_kernel_is_asked_about_the_topmost_of_many_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of all one by one it would say only that it doesn't know that; names were leased in vain."""
-    for module in ("diagnosis", "climbing"):
-        monkeypatch.setattr(f"ovl_linkd.overlay.{module}.Context", Older)
+    Older.take_the_place(monkeypatch)
     os.makedirs("/run/a/in")
     paths = b"upperdir=/run/a,workdir=/run/a/in"
-
-    def never(_paths: list[bytes]) -> list[Prefix]:
-        raise AssertionError("leased")
-
     with pytest.raises(climbing.CantMount, match="separate subtrees"):
         climb(b"%b,%b" % (joined(make_layers(range(60))), paths), no_link, never)
 

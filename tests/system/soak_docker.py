@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.bundles import LOOK, seen
 from tests.kernel.world import all_of, make_layers
 from tests.system.containerd.images import UNPACKED
 from tests.system.machine import CHECKOUT, LINK, TARGET, TOP, Machine
-from tests.test_oci_runtime import LOOK, seen
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")

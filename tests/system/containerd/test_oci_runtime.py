@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
+from tests.bundles import LOOK, seen
 from tests.kernel.world import all_of, make_layers
 from tests.system.containerd.images import UNPACKED
 from tests.system.containerd.node import SHORT, STORE, Node
-from tests.test_oci_runtime import LOOK, seen
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")
 
