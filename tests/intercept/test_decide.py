@@ -65,10 +65,10 @@ def test_what_fits_is_left_as_it_is(text: bytes) -> None:
     assert (made.options, made.how) == (text, "plain")
 
 
-@pytest.mark.parametrize("cwd", [b"/var/lib/containerd", STORE[:40], STORE])
+@pytest.mark.parametrize("cwd", [b"/", b"/var/lib/containerd", STORE[:40], STORE])
 def test_relative_paths_are_found_from_where_the_caller_is(cwd: bytes) -> None:
     link = Prefix("l", STORE + b"/a-long-directory-of-somebody-s", b"/l")
-    store = (link.target + b"/").removeprefix(cwd + b"/")[:-1]
+    store = (link.target + b"/").removeprefix(cwd.rstrip(b"/") + b"/")[:-1]
     made = decide(layers(store, 120), Sight(b"/l", cwd=cwd), Names([link]), LIMITS)
     assert made.options == layers(b"/l", 120)
 

@@ -130,8 +130,10 @@ def _absolute(given: Options, sight: Sight) -> Options:
 def _absolute_part(part: bytes, cwd: bytes | None) -> bytes:
     name, equals, value = part.partition(b"=")
     kind = SPELLING.get(name)
-    here = spell(cwd, kind) if cwd and kind is not None else None
-    if here is None or not value:
+    if kind is None or not cwd or not value:
+        return part
+    here = b"" if cwd == b"/" else spell(cwd, kind)
+    if here is None:
         return part
     paths = layers_and_colons(value) if kind == LIST else [value]
     absolute = [path if path[:1] in b"/:" else b"%b/%b" % (here, path) for path in paths]
