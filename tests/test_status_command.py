@@ -365,6 +365,14 @@ def _on_a_terminal(place: Place, columns: int, **environment: str) -> str:
     return written.decode()
 
 
+def _with_a_long_target(place: Place) -> str:
+    long = "/" + "/".join(["snapshots"] * 12)
+    whole = json.loads(place.config.read_text())
+    whole["links"]["one"]["target"] = long
+    place.config.write_text(json.dumps(whole))
+    return long
+
+
 def test_a_table_for_people(place: Place) -> None:
     place.path.symlink_to("/elsewhere")
     run = command("status", "--config", place.config)
@@ -380,10 +388,7 @@ def test_a_table_for_people(place: Place) -> None:
 
 
 def test_a_terminal_gets_marks_colours_and_lines_that_fit(place: Place) -> None:
-    long = "/" + "/".join(["snapshots"] * 12)
-    whole = json.loads(place.config.read_text())
-    whole["links"]["one"]["target"] = long
-    place.config.write_text(json.dumps(whole))
+    long = _with_a_long_target(place)
     text = _on_a_terminal(place, 100)
     assert "✘" in text
     assert "\x1b[31m" in text
@@ -405,6 +410,12 @@ def test_no_color_is_heard_on_a_terminal(place: Place) -> None:
 @pytest.mark.parametrize("columns", [0, 1, 20, 1000])
 def test_no_terminal_is_too_narrow(place: Place, columns: int) -> None:
     assert "Traceback" not in _on_a_terminal(place, columns)
+
+
+def test_a_terminal_that_does_not_know_its_size_gets_all(place: Place) -> None:
+    """As `docker run -t`, or `script`, may have it: all that is narrow about it is a guess."""
+    long = _with_a_long_target(place)
+    assert f"  {place.path}  {long}  " in _on_a_terminal(place, 0)
 
 
 def test_a_symlink_s_text_can_t_steer_the_terminal(place: Place) -> None:

@@ -23,8 +23,9 @@ def fancy() -> bool:
 def table(state: Json) -> str:
     """The links of STATE a line each, what is wrong with one below it, farm and daemon last."""
     rows = [_cells(row) for row in state["links"]]
-    if sys.stdout.isatty():
-        _squeeze(rows, os.get_terminal_size().columns)
+    # A terminal that nobody has given a size says 0.
+    if sys.stdout.isatty() and (columns := os.get_terminal_size().columns):
+        _squeeze(rows, columns)
     widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
     lines = [_join(_HEAD, widths, "  ")]
     for link, cells in zip(state["links"], rows, strict=True):
