@@ -51,6 +51,7 @@ def test_every_command_helps_and_takes_a_configuration(
     [
         ("staus", "did you mean status?"),
         ("xyzzy", "--help lists them"),
+        ("", "--help lists them"),
         ("--config", "the command comes first"),
         ("sta\x1b[31mus", "did you mean status?"),
     ],
@@ -160,13 +161,15 @@ def test_an_error_of_the_system_is_said_without_its_number(
     assert "Errno" not in seen.err
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    """`ovl-linkd --help | head -0`."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("word", ["--help", "--version", "check"])
+def test_a_reader_that_has_seen_enough_is_no_error(word: str, unbuffered: str) -> None:
+    """`ovl-linkd --help | head -0`; many a container has PYTHONUNBUFFERED set."""
     reading, writing = os.pipe()
     os.close(reading)
     run = subprocess.run(
-        [*PYTHON, "-m", "ovl_linkd", "check"],
-        env=ENVIRONMENT,
+        [*PYTHON, "-m", "ovl_linkd", word],
+        env=ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered},
         stdout=writing,
         stderr=subprocess.PIPE,
         check=False,

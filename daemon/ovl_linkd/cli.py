@@ -66,25 +66,14 @@ def _formatter(prog: str) -> "HelpFormatter":
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line ARGUMENTS (default: this process'); the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
-    if sys.stdout is None:  # closed by the caller: nobody reads it
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    if sys.stderr is None:  # print(file=None) would put complaints among the results
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a locale may not know our letters
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0 if words else USAGE
-    if words[0] in ("-V", "--version"):
-        from ovl_linkd import __version__
-
-        print(f"ovl-linkd {__version__}")
-        return 0
-    name, failed = words[0], 1
-    if name not in COMMANDS:
+    _prepare_output()
+    name, failed = words[0] if words else "--help", 1
+    if name not in (*COMMANDS, *_ABOUT):
         return _unknown(name)
     try:
+        if name in _ABOUT:
+            print(_ABOUT[name](), flush=True)
+            return 0 if words else USAGE
         module = import_module(f"ovl_linkd.commands.{name}")
         failed = getattr(module, "FAILED", failed)
         quick = getattr(module, "quick", None)
@@ -102,6 +91,16 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(name, _said(error, failed))
     except KeyboardInterrupt:
         return 130
+
+
+def _prepare_output() -> None:
+    if sys.stdout is None:  # closed by the caller: nobody reads it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:  # print(file=None) would put complaints among the results
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale may not know our letters
 
 
 def script() -> None:
@@ -158,6 +157,19 @@ def _overview() -> str:
             *lines,
         ]
     )
+
+
+def _version() -> str:
+    from ovl_linkd import __version__
+
+    return f"ovl-linkd {__version__}"
+
+
+#: what stands in a command's place -> what it prints
+_ABOUT = {
+    **dict.fromkeys(("-h", "--help", "help"), _overview),
+    **dict.fromkeys(("-V", "--version"), _version),
+}
 
 
 def _unknown(name: str) -> int:
