@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.faults.forked import Forked
-from tests.faults.supervised import KILL, Call
+from tests.faults.supervised import KILL, Call, Policy
 from tests.soak import SOAK
 
 MOST = 5000  # calls; more is no end
@@ -58,16 +58,18 @@ def as_sandboxed(call: Call) -> int | None:
 class Death:
     """The policy that kills the program before its call number ``at``: ``call``, if it got there.
 
-    Counted are the calls that may leave something behind; with SOAK all of them.
+    Counted are the calls that may leave something behind; with SOAK all of them. What KERNEL fails
+    is no death.
     """
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, kernel: Policy = as_sandboxed) -> None:
         self._left = at
+        self._kernel = kernel
         self.call: Call | None = None
 
     def __call__(self, call: Call) -> int | None:
-        if call.name == "connect":
-            return as_sandboxed(call)
+        if verdict := self._kernel(call):
+            return verdict
         if self.call or not (SOAK or call.changes):
             return None
         if self._left == 0:
@@ -80,10 +82,10 @@ class Death:
         return f"after a death at {self.call}"
 
 
-def deaths(least: int = 4) -> Iterator[Death]:
+def deaths(least: int = 4, kernel: Policy = as_sandboxed) -> Iterator[Death]:
     """One for each call, until one is not met any more; LEAST have to be."""
     for number in range(MOST):
-        death = Death(number)
+        death = Death(number, kernel)
         yield death
         if death.call is None:
             assert number >= least, "hardly a call was made"

@@ -60,3 +60,23 @@ def test_at_each_call_of_a_start(scratch: Path) -> None:
             land.hurt()
             daemon.rule(death)
             assert daemon.begin() or death.call
+
+
+def test_at_each_call_of_a_reload(scratch: Path) -> None:
+    """By which the farm moves to another place: there the next start finds it, and then back."""
+    for death in deaths():
+        with farmed(scratch, death) as (land, daemon):
+            daemon.start_by_default()
+            land.lease(daemon, "ab")
+            land.write(path=str(land.elsewhere))
+            daemon.rule(death)
+            with suppress(client.NoAnswer, client.NotRunning):
+                daemon.call("Reload")
+                daemon.call("Lease", paths=land.layers("c"))
+            assert daemon.settled() or death.call
+            daemon.kill()
+            daemon.rule(None)
+            daemon.start_by_default()
+            (short,) = daemon.call("Lease", paths=land.layers("c"))["paths"]
+            assert os.listdir(land.elsewhere) == [os.path.basename(short)]
+            assert [os.readlink(short)] == land.layers("c")

@@ -4,143 +4,39 @@ As in test_errors.py: `make test` takes one call of each name, with the errors i
 """
 
 import errno
-import io
 import itertools
 import json
 import os
-import shutil
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from ovl_linkd import cli, published
-from ovl_linkd.commands import mount_overlay
+from ovl_linkd import cli
 from ovl_linkd.links.flags import is_append_only, set_append_only
-from ovl_linkd.links.link import Link
-from tests.daemon.world import umount
-from tests.faults.forked import Forked
+from tests.faults.mounting import LONG, RUNGS, Store, on, ran, without_fsopen
 from tests.faults.policies import failures, told
-from tests.faults.scene import RUN, look
-from tests.faults.supervised import Call, Policy, Supervised, go_on
+from tests.faults.scene import look
+from tests.faults.supervised import Call, go_on
 
 pytestmark = pytest.mark.needs("root")
 
-# What the commands import when they need it: here, or each fork would do it anew, and without its
-# own modules no program can say anything.
+# As mounting.py does it for mount.overlay.
 for _name in (
-    *("commands.guard", "commands.rewrite_files", "formats.fstab", "overlay.climbing"),
-    *("formats.judging", "formats.mount8", "leasing", "text"),
+    *("commands.guard", "commands.rewrite_files", "formats.fstab"),
+    *("formats.judging", "formats.mount8"),
 ):
     import_module(f"ovl_linkd.{_name}")
-
-
-def ran(main: Callable[[], int], log: Path, policy: Policy) -> tuple[int, str]:
-    """Run MAIN under POLICY: its exit code, and what it wrote."""
-
-    def line_by_line() -> int:
-        cast("io.TextIOWrapper", sys.stderr).reconfigure(line_buffering=True)
-        return main()
-
-    log.write_text("")
-    code = Supervised(line_by_line, str(log), policy).wait()
-    text = log.read_text()
-    assert "Traceback" not in text, text
-    return code, text
 
 
 # --- mount.overlay ---------------------------------------------------------------------------
 
 
-class Store:
-    """Layers below a long path, one file in each, and a directory to mount them on."""
-
-    def __init__(self, top: Path, layers: int, path: str) -> None:
-        self.top, self.point, self.store = top, top / "m", top / path
-        self.point.mkdir()
-        self.files = [f"file{number:03}" for number in range(layers)]
-        for number, file in enumerate(self.files):
-            (self.store / str(number)).mkdir(parents=True)
-            (self.store / str(number) / file).touch()
-
-    def mount(self) -> int:
-        """Mount them, and end with the exit code."""
-        lower = ":".join(f"{self.store}/{number}" for number in range(len(self.files)))
-        sys.argv[1:] = ["overlay", str(self.point), "-v", "-o", f"ro,lowerdir={lower}"]
-        mount_overlay.script()
-        raise AssertionError("it does not return")
-
-    def mounts(self) -> int:
-        """How many are at the point."""
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        return sum(line.split()[4] == str(self.point) for line in lines)
-
-    def take_off(self) -> None:
-        """See that one mount is there, with all layers, and take it off."""
-        assert self.mounts() == 1
-        assert sorted(os.listdir(self.point)) == self.files
-        umount(self.point)
-
-
-def without_fsopen(call: Call) -> int | None:
-    """The policy of a kernel before 5.2."""
-    return errno.ENOSYS if call.name == "fsopen" else None
-
-
-@contextmanager
-def linked(store: Store) -> Iterator[None]:
-    """A link that leads to the store, and what a daemon publishes of it."""
-    link = Link("one", str(store.top / "l"), str(store.store))
-    os.symlink(link.target, link.path)
-    published.write(published.Published((link,), str(RUN / "control.sock"), []))
-    try:
-        yield
-    finally:
-        shutil.rmtree(RUN)
-
-
-@contextmanager
-def farmed(store: Store) -> Iterator[None]:
-    """A daemon with a farm."""
-    RUN.mkdir(exist_ok=True)
-    farm = {"path": str(store.top / "f")}
-    (RUN / "config.yaml").write_text(json.dumps({"links": {"ctrdl": None}, "farm": farm}))
-    daemon = Forked(store.top, None)
-    try:
-        daemon.start_by_default()
-        yield
-        daemon.stop()
-    finally:
-        daemon.kill()
-        shutil.rmtree(RUN)
-
-
-LONG = "store" * 14
-RUNGS = {
-    "plain": (3, LONG, go_on, None),
-    "link": (70, LONG, go_on, linked),
-    "lowerdir+": (70, LONG, go_on, None),
-    "descriptors": (20, f"{LONG}/{LONG}/{LONG}/{LONG}", go_on, None),
-    "farm": (70, LONG, without_fsopen, farmed),
-    "chdir": (70, LONG, without_fsopen, None),
-}
-
-
 @pytest.mark.parametrize("rung", RUNGS)
 def test_a_call_of_a_mount_fails(scratch: Path, rung: str) -> None:
     """It is there, once and with all its layers, or not at all, and then it is said why."""
-    layers, path, kernel, names = RUNGS[rung]
-    store, log = Store(scratch, layers, path), scratch / "log.m"
-    with ExitStack() as stack:
-        if names:
-            stack.enter_context(names(store))
-        assert ran(store.mount, log, kernel)[0] == 0
-        assert ("as they are given" if rung == "plain" else f"by {rung}:") in log.read_text()
-        store.take_off()
+    log = scratch / "log.m"
+    with on(rung, scratch) as (store, kernel):
         for failure in failures(least=2):
             code, text = ran(store.mount, log, lambda call, f=failure: f(call) or kernel(call))  # type: ignore[misc]
             with told(failure):
