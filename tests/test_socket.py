@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ovl_linkd.service import socket as control
-from ovl_linkd.service.socket import Connection, ControlSocket, Peer
+from ovl_linkd.service.peer import Peer
+from ovl_linkd.service.socket import Connection, ControlSocket
 
 
 def nobody(_connection: socket.socket, _peer: Peer) -> Connection:

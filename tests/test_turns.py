@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
-from ovl_linkd.service.socket import Peer
+from ovl_linkd.service.peer import Peer
 from ovl_linkd.service.turns import REST, Turns
 
 BUSY = 0.0002  # seconds

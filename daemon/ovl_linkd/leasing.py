@@ -13,7 +13,7 @@ from ovl_linkd.errors import UserError
 from ovl_linkd.overlay.prefixes import Prefix
 from ovl_linkd.published import Published
 
-# Of one request. The daemon takes twice as many bytes (service.control.MOST_BYTES), so that nobody
+# Of one request. The daemon takes twice as many bytes (service.peer.MOST_BYTES), so that nobody
 # fills its memory; and between two requests of this size it has time for repairs.
 _MOST_BYTES = 128 * 1024
 _MOST_PATHS = 500  # as many layers as a mount has (OVL_MAX_STACK in fs/overlayfs/params.h)

@@ -29,7 +29,8 @@ from asyncvarlink.types import JSONObject
 from ovl_linkd import __version__
 from ovl_linkd.links import history, terms
 from ovl_linkd.service import wire
-from ovl_linkd.service.socket import Connection, Peer
+from ovl_linkd.service.peer import Incoming, Peer
+from ovl_linkd.service.socket import Connection
 from ovl_linkd.service.turns import Turns
 from ovl_linkd.service.wire import Link, Problem, Refused, Rewritten, Service, State, link
 
@@ -39,9 +40,6 @@ INTERFACE = "org.ovl-linkd.Control"
 warnings.filterwarnings("ignore", "coroutine method 'aclose'", RuntimeWarning)
 # It logs what clients do wrong; that is their own affair, and no way to fill our log.
 logging.getLogger("asyncvarlink").setLevel(logging.CRITICAL)
-
-MOST_BYTES = 256 * 1024  # of one request: 131,060 bytes of options fit
-MOST_MARKS = 4_000  # commas and backslashes in one of a stranger's: each takes time to understand
 
 
 class NoSuchLink(TypedVarlinkErrorReply, interface=INTERFACE):
@@ -202,21 +200,13 @@ class _Protocol(VarlinkInterfaceServerProtocol):
         super().__init__(registry)
         self._turns = turns
         self._peer = peer
-        self._pending = 0  # bytes of a request that isn't complete
-        self._marks = 0  # and commas and backslashes
+        self._incoming = Incoming(peer)
         self._sent: asyncio.Future[None] | None = None
         self._following: asyncio.Future[None] | None = None  # a Monitor that is under way
 
     def message_received(self, data: bytes, fds: FileDescriptorArray | None) -> None:
         self._turns.catch_up()  # a turn of the loop may bring 256 messages: the links go first
-        end = data.rfind(0)
-        self._pending = len(data) - end - 1 if end >= 0 else self._pending + len(data)
-        self._marks = (
-            data.count(b",", end + 1)
-            + data.count(b"\\", end + 1)
-            + (0 if end >= 0 else self._marks)
-        )
-        if self._pending > MOST_BYTES or (self._marks > MOST_MARKS and not self._peer.trusted):
+        if not self._incoming.takes(data):
             self.close()
             return
         try:

@@ -19,10 +19,11 @@ from ovl_linkd.service.farming import TAG, Farming
 from ovl_linkd.service.loading import Loading
 from ovl_linkd.service.manager import Manager
 from ovl_linkd.service.metrics import Metrics, Moment, layers
+from ovl_linkd.service.peer import Peer
 from ovl_linkd.service.publishing import Publication
 from ovl_linkd.service.report import WINDOW, Report, event, summary
 from ovl_linkd.service.rewriting import rewrite
-from ovl_linkd.service.socket import Connection, ControlSocket, Peer
+from ovl_linkd.service.socket import Connection, ControlSocket
 from ovl_linkd.service.subscription import Followers
 from ovl_linkd.service.systemd import open_log, passed_socket
 from ovl_linkd.service.textfile import Textfile

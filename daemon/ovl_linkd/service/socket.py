@@ -5,17 +5,16 @@ What is spoken on it is control.py's.
 
 import asyncio
 import errno
-import fcntl
 import os
 import socket
 import stat
-import struct
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from ovl_linkd.errors import UserError
+from ovl_linkd.service.claim import Claim, Identity, identity
+from ovl_linkd.service.peer import Peer
 
 MOST_CONNECTIONS = 256  # in all
 MOST_UNTRUSTED = 192  # of users other than root and our own: they can't keep those out,
@@ -26,17 +25,7 @@ _BACKLOG = 64
 REFUSED_REST = 0.001
 EXHAUSTED_REST = 1.0  # or none could be accepted
 NEW = ".new"  # is added to the path while a socket is made
-_LONGEST = 100  # bytes: three numbers
 _GONE = {errno.EAGAIN, errno.ECONNABORTED, errno.EINTR}  # accept(2): who came is gone again
-
-
-class Peer:
-    """The process at the other end of a connection, as it was when it connected (unix(7))."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        self.pid, self.uid, _gid = struct.unpack("3i", credentials)
-        self.trusted = self.uid in (0, os.geteuid())
 
 
 class Connection(NamedTuple):
@@ -47,7 +36,6 @@ class Connection(NamedTuple):
 
 
 Attach = Callable[[socket.socket, Peer], Connection]
-Identity = tuple[int, int]  # of a file: device and inode
 
 
 class ControlSocket:
@@ -63,7 +51,7 @@ class ControlSocket:
         self._lets_in = True  # the last one who came
         self._socket: socket.socket | None = None
         self._identity: Identity | None = None
-        self._claim = _Claim(path)
+        self._claim = Claim(path)
         self._passed = False
         self._clients: Counter[int] = Counter()
         self._connections: set[Connection] = set()
@@ -80,7 +68,7 @@ class ControlSocket:
         except OSError:
             if not passed:
                 raise  # where there is no room to make one, one that is passed will do
-        there = _identity(self.path)
+        there = identity(self.path)
         self._passed = passed is not None and there not in (None, self._claim.made)
         if passed and self._passed:
             passed.setblocking(False)
@@ -88,7 +76,7 @@ class ControlSocket:
             return
         if passed:
             passed.close()  # what lies at the path now, if anything, is not this socket
-        _clear(self.path, self._claim.made)
+        self._claim.clear()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self._bind(listener)
@@ -96,7 +84,7 @@ class ControlSocket:
             listener.close()
             raise
         self._socket = listener
-        self._identity = _identity(self.path)
+        self._identity = identity(self.path)
 
     def _bind(self, listener: socket.socket) -> None:
         """Have LISTENER at the path, from the beginning as one that answers, and known for ours.
@@ -115,7 +103,7 @@ class ControlSocket:
             os.umask(umask)
         try:
             listener.listen(_BACKLOG)
-            self._claim.record(_identity(new))
+            self._claim.record(identity(new))
             os.link(new, self.path)  # and not rename(2), which asks nobody
         finally:
             _discard(new)
@@ -134,14 +122,14 @@ class ControlSocket:
         """Bind anew if something, a cleaner perhaps, removed the socket. Raises as open()."""
         if self._lets_in:
             self._trouble(None)  # not by each who comes, or those who don't would fill the log
-        if self._socket is None or _identity(self.path) != self._identity:
+        if self._socket is None or identity(self.path) != self._identity:
             self._stop()
             self.open()
             self.serve()
 
     def close(self) -> None:
         """Stop listening, remove the socket if we made it, send all clients away."""
-        if self._socket and not self._passed and _identity(self.path) == self._identity:
+        if self._socket and not self._passed and identity(self.path) == self._identity:
             with suppress(OSError):  # such as EROFS: the next daemon knows it for stale
                 os.unlink(self.path)
         self._stop()
@@ -209,102 +197,7 @@ class ControlSocket:
             del self._clients[uid]
 
 
-class _Claim:
-    """The file beside the socket at ``path`` that is locked for as long as a daemon serves it.
-
-    It says who does, and which socket that daemon made: the next one knows it for stale. To connect
-    and see would do as well, but in the sandbox nobody may connect to anything.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._file: int | None = None
-        self.made: Identity | None = None
-
-    def take(self) -> None:
-        """Learn which socket was made by whoever had this last.
-
-        Raises UserError if another daemon has it; OSError.
-        """
-        if self._file is not None:
-            return
-        # A file of our own: a directory may be locked by whoever may read it (flock(2)).
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        file = os.open(f"{self._path}.lock", flags, 0o600)
-        try:
-            pid, *_ = _numbers(file) or [0]
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _, *made = _numbers(file) or [0]  # which may be another, until we have it
-        except BlockingIOError:
-            os.close(file)
-            raise _taken(self._path, pid) from None
-        except OSError:
-            os.close(file)
-            raise
-        self._file = file
-        self.record((made[0], made[1]) if len(made) == 2 else None)
-
-    def record(self, made: Identity | None) -> None:
-        """Write down that we serve, and which socket of ours is at the path. Raises OSError."""
-        self.made = made
-        if self._file is not None:
-            text = " ".join(str(number) for number in (os.getpid(), *(made or ())))
-            # All of it by one call, over all that was there: killed between two, we would leave a
-            # socket that nobody knows.
-            os.pwrite(self._file, f"{text:<{_LONGEST - 1}}\n".encode(), 0)
-
-    def give_up(self) -> None:
-        """Let the next one have it."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
-def _numbers(file: int) -> list[int]:
-    return [int(word) for word in os.pread(file, _LONGEST, 0).split() if word.isdigit()]
-
-
-def _clear(path: str, made_by_us: Identity | None) -> None:
-    """Remove the socket at PATH if it is ours and stale; UserError if PATH is taken."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EEXIST, "not a socket, and left alone", path)
-    if _identity(path) == made_by_us:
-        os.unlink(path)
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except PermissionError:  # the sandbox
-            text = "a socket that ovl-linkd did not make, and left alone"
-            raise FileExistsError(errno.EEXIST, text, path) from None
-        except BlockingIOError:
-            raise _taken(path) from None  # its backlog is full: somebody listens
-        raise _taken(path, Peer(probe).pid)
-
-
 def _discard(path: str) -> None:
     """Remove the socket at PATH, a temporary name of ours; nothing else. Raises OSError."""
     if os.path.lexists(path) and stat.S_ISSOCK(os.lstat(path).st_mode):
         os.unlink(path)
-
-
-def _taken(path: str, pid: int | str = "unknown") -> UserError:
-    return UserError(
-        f"a daemon is already running with this control socket (pid {pid}): {path}",
-        "ovl-linkd status; or stop that one first",
-    )
-
-
-def _identity(path: str) -> Identity | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ovl_linkd.service.socket import Peer
+from ovl_linkd.service.peer import Peer
 
 REST = 99  # times as long as a stranger's request took, until the next one has its turn
 
