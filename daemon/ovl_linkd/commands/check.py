@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ovl_linkd.config import ConfigError, load
-from ovl_linkd.config.node import escaped
+from ovl_linkd.text import printable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -56,13 +56,13 @@ def _print_problems(problems: tuple[Problem, ...]) -> None:
 
 def _print_config(config: Config) -> None:
     for warning in _warnings(config):
-        print(f"warning: {escaped(warning)}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     for link in config.links:
-        print(f"{link.name}: {escaped(link.path)} -> {escaped(link.target)}")
+        print(f"{link.name}: {printable(link.path)} -> {printable(link.target)}")
     if config.farm:
-        print(f"farm: {escaped(config.farm.path)}")
+        print(f"farm: {printable(config.farm.path)}")
     links, files = _count(len(config.links), "link"), _count(len(config.files), "file")
-    names = ", ".join(map(escaped, config.files))
+    names = ", ".join(map(printable, config.files))
     print(f"ok: {links}, {files} read" + (f": {names}" if names else ""))
 
 

@@ -8,8 +8,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from ovl_linkd import config_files
-from ovl_linkd.config.node import ConfigError, Problem, escaped
+from ovl_linkd.config.node import ConfigError, Problem
 from ovl_linkd.links.walk import walk
+from ovl_linkd.text import printable
 
 if TYPE_CHECKING:
     from ovl_linkd.config.node import Node
@@ -87,8 +88,8 @@ def _distrusted(path: str, status: os.stat_result) -> list[Problem]:
         else:
             continue
         kind = "the symlink" if link else "its directory"
-        subject = "the file" if seen is status else f"{kind} {escaped(name)}"
-        problems.append(Problem(path, 0, 0, f"{subject} {what}", f"{hint} {escaped(name)}"))
+        subject = "the file" if seen is status else f"{kind} {printable(name)}"
+        problems.append(Problem(path, 0, 0, f"{subject} {what}", f"{hint} {printable(name)}"))
     return problems
 
 

@@ -10,8 +10,9 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from ovl_linkd.config.node import Key, Node, Problem, escaped, find, label, shown, text_at
+from ovl_linkd.config.node import Key, Node, Problem, find, label, shown, text_at
 from ovl_linkd.config.paths import sound
+from ovl_linkd.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,7 @@ def _fault(root: Node, key: Key, place: str, other: Key | None) -> tuple[str, st
         return f"{shown(place)} is others' to write", hint
     if other is not None:
         at = find(root, other).place
-        what = f"{label(other)} at {escaped(at.file)}:{at.line} lies in {shown(place)}, too"
+        what = f"{label(other)} at {printable(at.file)}:{at.line} lies in {shown(place)}, too"
         return f"{what}, and is no guarded link of it", hint
     unsafe = find(root, key).value.get("allow-unsafe-parent")
     if unsafe is not None and unsafe.value is True:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ovl_linkd.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -25,7 +27,7 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         place = f"{self.line}:{self.column}: " if self.line else " "
         tail = f", {self.hint}" if self.hint else ""
-        return f"{escaped(self.file)}:{place}{self.what}{tail}"
+        return f"{printable(self.file)}:{place}{self.what}{tail}"
 
 
 class ConfigError(Exception):
@@ -72,17 +74,9 @@ class Node(NamedTuple):
     size: int = 1
 
 
-def escaped(text: str) -> str:
-    """TEXT on one line, with everything that doesn't print written as an escape."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in text
-    )
-
-
 def clipped(text: str, most: int = 80) -> str:
     """TEXT on one line; past MOST characters its middle left out."""
-    text = escaped(text)
+    text = printable(text)
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"
 
 

@@ -11,8 +11,9 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ovl_linkd.config.node import Key, Node, Problem, escaped, find, label, mapping, shown, text_at
+from ovl_linkd.config.node import Key, Node, Problem, find, label, mapping, shown, text_at
 from ovl_linkd.links.walk import MAX_SYMLINKS, NAME_MAX, PATH_MAX, unsafe_ancestor
+from ovl_linkd.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,7 +130,7 @@ def _shared(
         if other != key:
             theirs = find(root, other)
             place = theirs.place
-            where = f"{escaped(place.file)}:{place.line}"
+            where = f"{printable(place.file)}:{place.line}"
             what = f"{label(key)} and {label(other)} are both {shown(node.value)}"
             if theirs.value != node.value:
                 what = (
@@ -234,4 +235,4 @@ def parent_problems(root: Node, spoken: set[Key]) -> Iterator[tuple[Key, Problem
             hint = "move it below a directory of root's"
             if key[0] == "links":
                 hint += ", or set allow-unsafe-parent: true"
-            yield key, node.place.problem(f"{label(key)}: {escaped(reason)}", hint)
+            yield key, node.place.problem(f"{label(key)}: {printable(reason)}", hint)
