@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from ovl_linkd.links.terms import Full
 from tests.crashing import Crash, crashing
-from tests.test_farm import KEEP, NOW, World
+from tests.farms import KEEP, NOW, World
 
 MOST = 6
 LAYERS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=4)

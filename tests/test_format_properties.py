@@ -16,7 +16,7 @@ from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed, parse
 from ovl_linkd.overlay.prefixes import Prefix
 from ovl_linkd.overlay.shorten import shortened
-from tests.test_rewrite_properties import in_shell, names_a_short_path, situations
+from tests.situations import in_shell, names_a_short_path, situations
 
 LIMITS = of_this_kernel(4096)
 #: formats that have each option in a string of its own

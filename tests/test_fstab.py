@@ -8,25 +8,19 @@ import pytest
 
 from ovl_linkd.formats import fstab
 from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2, Means
-from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix
+from tests.planning import LIMITS, LINK, STORE, layers
 
-STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 LINKS = [
-    Prefix("ctrdl", STORE, b"/run/ctrdl"),
+    LINK,
     Prefix("odd", b"/srv/a place\t\\/of:its,own", b"/o"),
 ]
-LIMITS = of_this_kernel(4096)
 
 
 def rewritten(text: bytes, way: str = MOUNT2) -> bytes:
     """STORE is spelt as an @ in these lines."""
     return fstab.rewrite(text.replace(b"@", STORE), Means(LINKS, LIMITS, way=way)).text
-
-
-def layers(count: int, root: bytes) -> bytes:
-    return b":".join(b"%b/%d/fs" % (root, 100 + at) for at in range(count))
 
 
 def test_comments_columns_and_other_lines_stay() -> None:

@@ -200,6 +200,17 @@ def test_imports_run_one_way() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_test_takes_anything_from_another_one() -> None:
+    """What two of them need is about neither: it has a module, which says by its name of what."""
+    taking = re.compile(r"(?m)^ *(?:from|import) tests\.(?:\w+\.)*test_.*")
+    wrong = [
+        f"{path.relative_to(TOP)}: {found[0].strip()}"
+        for path in sorted((TOP / "tests").rglob("*.py"))
+        for found in taking.finditer(path.read_text())
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_nobody_imports_the_entry_point() -> None:
     """cli imports the commands: a module that imports cli would close the circle."""
     importers = {each.module.name for each in ALL_IMPORTS if each.name == "ovl_linkd.cli"}

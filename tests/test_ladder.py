@@ -13,8 +13,8 @@ from ovl_linkd.overlay.limits import Limits, of_this_kernel
 from ovl_linkd.overlay.options import LOWER, parse
 from ovl_linkd.overlay.shorten import Prefix
 from tests import kernel_grammar
-from tests.test_rewrite_properties import names_a_short_path, situations
-from tests.test_shorten import LINK, STORE, containerd
+from tests.planning import LINK, STORE, containerd
+from tests.situations import names_a_short_path, situations
 
 LIMITS = of_this_kernel(4096)
 CALLERS = b"/where/the/caller/is"

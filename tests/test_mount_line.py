@@ -7,14 +7,12 @@ import pytest
 
 from ovl_linkd.formats import mount8, mount_line
 from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2, Means
-from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix, Tables
 from tests.bounds import steps
+from tests.planning import LIMITS, LINK, STORE, layers
 
-STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
-LINKS = [Prefix("ctrdl", STORE, b"/run/ctrdl"), Prefix("odd", b"/srv/it's $5", b"/o")]
-LIMITS = of_this_kernel(4096)
+LINKS = [LINK, Prefix("odd", b"/srv/it's $5", b"/o")]
 
 
 def rewritten(line: bytes, *, way: str = MOUNT2) -> bytes:
@@ -230,10 +228,6 @@ def test_a_mount_costs_no_more_however_many_the_links() -> None:
 def test_what_a_shell_knows_may_stand_where_no_options_are() -> None:
     line = b'mount -t overlay overlay -o lowerdir=%b/1 "$TARGET"'
     assert rewritten(line % STORE) == line % b"/run/ctrdl"
-
-
-def layers(count: int, root: bytes) -> bytes:
-    return b":".join(b"%b/%d/fs" % (root, 100 + at) for at in range(count))
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,16 @@ import pytest
 
 from ovl_linkd.formats import mount_unit
 from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2, Means
-from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix
+from tests.planning import LIMITS, LINK, STORE, layers
 
-STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 LINKS = [
-    Prefix("ctrdl", STORE, b"/run/ctrdl"),
+    LINK,
     Prefix("odd", b"/srv/100% a\\b:c,d", b"/o"),
     Prefix("bytes", b"/srv/\xff", b"/b"),
     Prefix("newline", b"/srv/a\nb", b"/n"),
 ]
-LIMITS = of_this_kernel(4096)
 UNIT = b"""\
 [Unit]
 Description=Options=lowerdir=@/1
@@ -40,10 +38,6 @@ def unit(options: bytes) -> bytes:
 
 def rewritten(options: bytes, way: str = MOUNT2) -> bytes:
     return mount_unit.rewrite(unit(options), Means(LINKS, LIMITS, way=way)).text
-
-
-def layers(count: int, root: bytes) -> bytes:
-    return b":".join(b"%b/%d/fs" % (root, 100 + at) for at in range(count))
 
 
 @pytest.mark.parametrize(

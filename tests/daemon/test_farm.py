@@ -6,75 +6,16 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
-from typing import Any
 
 import pytest
 
 from ovl_linkd import client, leasing
-from ovl_linkd.published import Published
+from tests.daemon.farms import Farm, Json
 from tests.daemon.world import Daemon, command
 from tests.others import NOBODY, as_user
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
-
-Json = dict[str, Any]
-
-
-class Farm:
-    """A daemon with a farm, and layers to lease."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self.daemon = daemon
-        self.path = daemon.directory / "f"
-        self.ledger = daemon.directory / ".f.ovl-linkd-farm"
-        self.store = daemon.directory / "store"
-        self.known = Published((), daemon.socket, [], str(self.path))
-
-    def configure(self, **keys: Any) -> None:
-        """Write a configuration of no links and this farm; KEYS with `_` for `-`."""
-        farm = {"path": str(self.path)} | {k.replace("_", "-"): v for k, v in keys.items()}
-        self.daemon.write({}, farm=farm)
-
-    def layers(self, count: int) -> list[str]:
-        """COUNT directories."""
-        paths = [self.store / str(number) / "fs" for number in range(count)]
-        for path in paths:
-            path.mkdir(parents=True, exist_ok=True)
-        return list(map(str, paths))
-
-    def lease(self, *paths: str) -> list[str]:
-        """Short paths for PATHS, by the socket."""
-        found: list[str] = self.daemon.call("Lease", paths=list(paths))["paths"]
-        return found
-
-    def refused(self, *paths: str) -> tuple[str, Json]:
-        """The error, and its parameters, that asking for PATHS ends in."""
-        with pytest.raises(client.CallError) as caught:
-            self.daemon.call("Lease", paths=list(paths))
-        return caught.value.name, caught.value.parameters
-
-    def status(self) -> Json:
-        """What the daemon says of it."""
-        found: Json = self.daemon.call("Status")["farm"]
-        return found
-
-    def until(self, wanted: Callable[[Json], object], what: str) -> Json:
-        """Wait until it is as WANTED says."""
-        return wait_until(lambda: status if wanted(status := self.status()) else None, what)
-
-    def until_right(self, leased: dict[str, str]) -> None:
-        """Wait until each short path leads to its layer."""
-        for short, layer in leased.items():
-            wait_until(partial(_leads, short, layer), f"{short} -> {layer}")
-
-
-def _leads(short: str, layer: str) -> bool:
-    try:
-        return os.readlink(short) == layer
-    except OSError:
-        return False
 
 
 @pytest.fixture

@@ -3,41 +3,18 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from ovl_linkd.links.flags import SET, is_append_only, set_append_only
-from tests.daemon.test_farm import Farm
+from tests.daemon.farms import CLEANERS, Farm
 from tests.daemon.world import Daemon, command
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-tmpfiles", "tmpreaper", "find")
-
 _OLD = 30 * 24 * 3600
-
-Cleaner = Callable[[Path], list[str | Path]]
-
-
-def _rules(name: str, line: str) -> Cleaner:
-    def words(place: Path) -> list[str | Path]:
-        rules = place.parent / "rules.conf"
-        rules.write_text(line.replace("DIR", str(place)) + "\n")
-        return ["systemd-tmpfiles", name, rules]
-
-    return words
-
-
-CLEANERS: dict[str, Cleaner] = {
-    "tmpfiles --clean": _rules("--clean", "d DIR - - - am:10d"),
-    "tmpfiles --remove R": _rules("--remove", "R DIR/f"),
-    "tmpfiles --remove D": _rules("--remove", "D DIR"),
-    "tmpreaper": lambda place: ["tmpreaper", "--symlinks", "1d", place],
-    "find -delete": lambda place: ["find", place, "-mindepth", "1", "-delete"],
-    "rm -rf": lambda place: ["rm", "-rf", place / "f", place / ".f.ovl-linkd-farm"],
-}
 
 
 @pytest.fixture

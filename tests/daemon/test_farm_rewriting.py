@@ -8,7 +8,7 @@ import pytest
 
 from ovl_linkd import client, published
 from ovl_linkd.oci_runtime import bundle
-from tests.daemon.test_farm import Farm
+from tests.daemon.farms import Farm
 from tests.daemon.world import Daemon, command
 from tests.others import NOBODY, as_user
 

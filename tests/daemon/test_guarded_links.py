@@ -17,7 +17,7 @@ from ovl_linkd.doctor import cleaners
 from ovl_linkd.doctor import links as doctor_links
 from ovl_linkd.doctor.finding import MAYBE, OK, WRONG
 from ovl_linkd.links.flags import SET, is_append_only, set_append_only
-from tests.daemon.test_farm_cleaners import CLEANERS
+from tests.daemon.farms import CLEANERS
 from tests.daemon.world import Daemon, command
 
 pytestmark = pytest.mark.needs("root", "systemd-tmpfiles", "tmpreaper", "find")

@@ -19,8 +19,8 @@ from ovl_linkd.overlay.options import Malformed, parse
 from ovl_linkd.overlay.prefixes import Tables
 from ovl_linkd.overlay.shorten import Prefix, expand, layers_to_lease, plan
 from tests import kernel_grammar
+from tests.situations import resolved
 from tests.soak import SOAK
-from tests.test_rewrite_properties import resolved
 
 SEED = 20261124
 

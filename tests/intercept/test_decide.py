@@ -8,13 +8,9 @@ from hypothesis import strategies as st
 
 from ovl_linkd.errors import UserError
 from ovl_linkd.intercept.decide import Names, decide
-from ovl_linkd.overlay.limits import of_this_kernel
 from ovl_linkd.overlay.prefixes import Prefix
 from ovl_linkd.overlay.shorten import expand
-
-LIMITS = of_this_kernel(page_size=4096)
-STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
-LINK = Prefix("ctrdl", STORE, b"/run/ctrdl")
+from tests.planning import LIMITS, LINK, STORE
 
 
 class Sight:
