@@ -368,4 +368,4 @@ def test_a_faulty_configuration_makes_no_unit(tmp_path: Path) -> None:
     for what in (("--drop-in", "x"), ("--containerd",)):
         done = call("init", *what, "--config", file)
         assert (done.returncode, done.stdout) == (1, "")
-        assert "ovl-linkd check" in done.stderr
+        assert f"hint: ovl-linkd check --config {file}\n" in done.stderr

@@ -11,7 +11,6 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from ovl_linkd import __version__, config_files
-from ovl_linkd.errors import UserError
 from ovl_linkd.links.link import Link
 from ovl_linkd.replacing import replace
 
@@ -51,8 +50,7 @@ def known(config_file: str | None) -> Published:
     try:
         config = load(config_file)
     except ConfigError as error:
-        more = "".join(f"\n{problem}" for problem in error.problems[1:])
-        raise UserError(f"{error.problems[0]}{more}", "ovl-linkd check") from None
+        raise error.told(config_file) from None
     return of(config, stamp)
 
 

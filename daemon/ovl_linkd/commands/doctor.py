@@ -99,7 +99,7 @@ def _configured(
 
     Where it is faulty there are no links.
     """
-    from ovl_linkd.config import ConfigError, load
+    from ovl_linkd.config import ConfigError, check_of, load
     from ovl_linkd.doctor.finding import UNKNOWN, WRONG, Finding
     from ovl_linkd.links.ledger import path_of
     from ovl_linkd.links.link import Link
@@ -109,7 +109,7 @@ def _configured(
         config = load(config_file)
     except ConfigError as error:
         what = f"the configuration is faulty: {error.problems[0]}"
-        return (), [], [], [Finding(WRONG, what, why, "ovl-linkd check")]
+        return (), [], [], [Finding(WRONG, what, why, check_of(config_file))]
     except Exception as error:
         what = f"the configuration could not be read: {type(error).__name__}: {error}"
         return (), [], [], [Finding(UNKNOWN, what, why)]

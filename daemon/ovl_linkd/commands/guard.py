@@ -114,8 +114,7 @@ def _configured(
     except config.ConfigError as error:
         if may_fail:
             return {}, None
-        problems = "\n".join(str(problem) for problem in error.problems)
-        raise UserError(problems, "ovl-linkd check") from None
+        raise error.told(file) from None
     return guarding.directories(known.links), known.farm
 
 

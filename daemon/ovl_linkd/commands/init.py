@@ -150,7 +150,7 @@ def _configured(config_file: str | None) -> "Config":
     try:
         return load(config_file)
     except ConfigError as error:
-        raise UserError(str(error), "ovl-linkd check") from None
+        raise error.told(config_file) from None
 
 
 def _containerd(options: "Namespace", its: "Containerd") -> int:

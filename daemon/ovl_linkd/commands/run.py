@@ -23,7 +23,7 @@ def run(options: Namespace) -> int:
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     import asyncio
 
-    from ovl_linkd.config import ConfigError
+    from ovl_linkd.config import ConfigError, check_of
     from ovl_linkd.errors import UserError
     from ovl_linkd.service.loop import Service
     from ovl_linkd.service.systemd import notify
@@ -39,9 +39,8 @@ def run(options: Namespace) -> int:
         more = f" (and {len(error.problems) - 1} more)" if error.problems[1:] else ""
         how = "can't be read" if error.passing else "faulty"
         notify(printable(f"STATUS=configuration {how}: {error.problems[0]}{more}"))
-        problems = "\n".join(str(problem) for problem in error.problems)
-        hint = "the links on disk stay as they are; ovl-linkd check"
-        raise UserError(problems, hint, 1 if error.passing else FAULTY) from None
+        hint = f"the links on disk stay as they are; {check_of(options.config)}"
+        raise UserError(str(error), hint, 1 if error.passing else FAULTY) from None
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         hint = "see what the machine lacks; systemd starts the service again after a second"

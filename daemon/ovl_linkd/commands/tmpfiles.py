@@ -77,8 +77,7 @@ def _lasting() -> tuple[tuple[Link, ...], str | None]:
     try:
         lasting = config.load(None, roots=config_files.LASTING)
     except config.ConfigError as error:
-        problems = "\n".join(str(problem) for problem in error.problems)
-        raise UserError(problems, "ovl-linkd check") from None
+        raise error.told(None) from None
     return lasting.links, lasting.farm.path if lasting.farm else None
 
 

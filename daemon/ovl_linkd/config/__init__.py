@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovl_linkd import config_files
 from ovl_linkd.config.files import in_order, read_all
-from ovl_linkd.config.node import ConfigError, Node, Place, Problem
+from ovl_linkd.config.node import ConfigError, Node, Place, Problem, check_of
 from ovl_linkd.links.ledger import path_of
 from ovl_linkd.links.link import Link
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ovl_linkd.config.node import Key
 
 
-__all__ = ["Config", "ConfigError", "Farm", "Link", "Problem", "control_socket", "load"]
+__all__ = ["Config", "ConfigError", "Farm", "Link", "Problem", "check_of", "control_socket", "load"]
 
 SCHEMA = os.path.join(os.path.dirname(config_files.PACKAGED), "config.schema.json")
 

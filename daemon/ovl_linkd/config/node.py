@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ovl_linkd.errors import UserError
 from ovl_linkd.text import printable
 
 if TYPE_CHECKING:
@@ -40,6 +41,18 @@ class ConfigError(Exception):
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
         self.passing = passing
+
+    def told(self, file: str | None) -> UserError:
+        """What a person is told of it, with exit code 1; FILE: what was to be read, None for the
+        standard places."""
+        return UserError(str(self), check_of(file))
+
+
+def check_of(file: str | None) -> str:
+    """The command line that tells what is wrong with FILE, None for the standard places."""
+    import shlex
+
+    return f"ovl-linkd check --config {shlex.quote(file)}" if file else "ovl-linkd check"
 
 
 class Place(NamedTuple):
