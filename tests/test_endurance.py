@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.endurance.crew import Failed, Record, working
-from tests.endurance.report import judged
+from tests.endurance.crew import REST, Failed, Record, working
+from tests.endurance.report import judged, moments
 from tests.waiting import wait_until
 
 TOP = Path(__file__).parents[1]
@@ -66,16 +66,31 @@ def test_what_becomes_of_each_job_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "may_fail", "wrong"),
     [
-        (Record([0.1] * 9, Counter(), 0), False, []),
-        (Record([0.1] * 9, Counter(["gone"]), 1), True, []),
-        (Record([0.1] * 9, Counter(["gone"]), 1), False, ["it failed 1 times"]),
+        (Record([0.1] * 9, Counter(), 0), 0, []),
+        (Record([0.1] * 9, Counter({"gone": 2}), 1), 2, []),
+        (
+            Record([0.1] * 9, Counter({"gone": 3}), 1),
+            2,
+            ["it failed 3 times, in 2 moments without the link"],
+        ),
+        (Record([0.1] * 9, Counter(["gone"]), 1), 0, ["it failed 1 times"]),
         (
             Record([0.1], Counter({"gone": 20_000}), 20_000),
-            True,
+            30_000,
             ["it failed 20,000 times in a row"],
         ),
-        (Record([], Counter(), 0), False, ["it never mounted"]),
+        (Record([], Counter(), 0), 0, ["it never mounted"]),
     ],
 )
-def test_what_must_never_fail_may_not(record: Record, may_fail: bool, wrong: list[str]) -> None:
+def test_what_must_never_fail_may_not(record: Record, may_fail: int, wrong: list[str]) -> None:
     assert list(judged("it", may_fail, record)) == wrong
+
+
+def test_a_mount_may_fail_once_in_each_moment_without_the_link_and_again_after_a_rest() -> None:
+    """Sixteen removals of two rests each; those of rm that came too late are as good as any."""
+    removals = {
+        "rm": Record([2 * REST] * 5 + [0.0] * 5, Counter(), 0),
+        "tmpreaper": Record([0.0] * 6, Counter(["it was busy"]), 1),
+    }
+    assert moments(removals) == 48
+    assert moments(removals | {"rm": Record([0.0], Counter(), 0)}) == 0

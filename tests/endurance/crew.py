@@ -10,6 +10,7 @@ from multiprocessing.synchronize import Event
 from typing import NamedTuple
 
 _FORK = multiprocessing.get_context("fork")
+REST = 0.001  # seconds after a failure
 PATIENCE = 30.0  # seconds for what is under way when all are told to stop
 
 Job = Callable[[], float]  # the seconds of what counts in it
@@ -75,7 +76,7 @@ def _work(job: Job, stop: Event, said: Connection) -> None:
             failures[str(error)] += 1
             row += 1
             most = max(row, most)
-            time.sleep(0.001)
+            time.sleep(REST)
         except Exception as error:
             failures[f"{type(error).__name__}: {error}"] += 1
             most = max(row, 1)
