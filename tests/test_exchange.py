@@ -1,5 +1,6 @@
 """One symlink in the place of another: putting it there never costs anybody a file."""
 
+import errno
 import os
 import signal
 import stat
@@ -57,15 +58,17 @@ def test_what_came_out_and_is_no_symlink_is_put_back(top: Path, kind: str) -> No
         (top / "link").mkdir()
         (top / "link/file").write_text("precious")
     before = os.lstat(link.path).st_ino
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError) as caught:
         exchange(link)
+    assert caught.value.filename == link.path
     assert os.lstat(link.path).st_ino == before
     assert sorted(os.listdir(top)) == ["link", "t"]
 
 
 def test_an_exchange_with_nothing_makes_nothing(top: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         exchange(_link(top))
+    assert caught.value.filename == str(top / "link")
     assert os.listdir(top) == ["t"]
 
 
@@ -78,6 +81,95 @@ def test_a_file_under_the_temporary_name_is_not_ours_to_remove(top: Path) -> Non
     assert caught.value.filename == str(_spare(link))
     assert _spare(link).read_text() == "precious"
     assert os.readlink(link.path) == "/elsewhere"
+
+
+def _before_call(number: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ACT done right before the NUMBERth time that two names are exchanged."""
+    rename, calls = _Place.rename_spare, []
+
+    def rename_spare(place: _Place, flag: int) -> None:
+        calls.append(flag)
+        if len(calls) == number:
+            act()
+        rename(place, flag)
+
+    monkeypatch.setattr(_Place, "rename_spare", rename_spare)
+
+
+def test_a_file_goes_back_though_our_link_was_removed_meanwhile(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = _link(top)
+    (top / "link").write_text("precious")
+    _before_call(2, (top / "link").unlink, monkeypatch)
+    with pytest.raises(FileExistsError):
+        exchange(link)
+    assert (top / "link").read_text() == "precious"
+    assert sorted(os.listdir(top)) == ["link", "t"]
+
+
+def test_of_two_files_the_newer_one_gets_the_path_and_the_other_is_told_of(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put_another() -> None:
+        (top / "link").unlink()
+        (top / "link").write_text("newer")
+
+    link = _link(top)
+    (top / "link").write_text("older")
+    _before_call(2, put_another, monkeypatch)
+    with pytest.raises(Displaced, match="files keep being put at") as caught:
+        exchange(link)
+    assert caught.value.filename == str(_spare(link))
+    assert ((top / "link").read_text(), _spare(link).read_text()) == ("newer", "older")
+
+
+def test_what_came_out_and_was_gone_at_once_is_no_error(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(place: _Place, name: str) -> str | None:
+        place.remove_spare()
+        raise FileNotFoundError(name)
+
+    link = _link(top)
+    (top / "link").symlink_to("/elsewhere")
+    monkeypatch.setattr(_Place, "text", gone)
+    assert exchange(link) == ""
+    assert is_right(link)
+
+
+def test_what_can_t_be_read_is_not_taken_for_a_file(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def readlink(path: str, dir_fd: int) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path, dir_fd)
+
+    link = _link(top)
+    (top / "link").symlink_to("/elsewhere")
+    monkeypatch.setattr(os, "readlink", readlink)
+    with pytest.raises(OSError, match="Input/output error"):
+        exchange(link)
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(("mode", "swept"), [(0o755, True), (0o777, False)])
+def test_what_another_user_may_have_put_there_is_left_alone(
+    scratch: Path, mode: int, swept: bool
+) -> None:
+    """A directory of his under the temporary name would come to the link's path by a sweep."""
+    (scratch / "t").mkdir()
+    scratch.chmod(mode)
+    link = _link(scratch, unsafe=True)
+    _spare(link).mkdir()
+    os.chown(_spare(link), 1, 1)
+    sweep(link)
+    assert os.path.isdir(link.path) == swept
+    assert _spare(link).exists() != swept
+
+
+def test_a_temporary_name_tells_whose_it_is(top: Path) -> None:
+    assert spare_path(_link(top, "a-rather-long-name")) == f"{top}/.a-rather-long-name.ovl-linkd"
+    assert spare_path(_link(top, "a" * 244)) == f"{top}/.{'a' * 244}.ovl-linkd"
 
 
 _CALLS = [

@@ -14,6 +14,7 @@ from ovl_linkd.links.flags import set_append_only
 from ovl_linkd.links.history import Change, Status
 from ovl_linkd.links.keeper import Keeper
 from ovl_linkd.links.link import Link, Observation, observe
+from ovl_linkd.links.pauses import Rivalry
 from tests.daemon.world import MS_RDONLY, MS_REMOUNT, mount, umount
 from tests.others import NOBODY, as_user
 
@@ -379,6 +380,47 @@ def test_pauses_double_up_to_thirty_seconds(world: World) -> None:
         world.replace(f"/again{number}")
         world.look()
     assert pauses == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_the_eleventh_is_still_a_fight_when_ten_seconds_are_just_over(world: World) -> None:
+    world.look()
+    for _ in range(11):
+        world.replace()
+        world.look(after=1.0)
+    assert world.seen().fighting
+
+
+def test_a_fight_is_noticed_however_often_the_link_was_replaced_before(world: World) -> None:
+    world.look()
+    for _ in range(50):
+        world.replace()
+        world.look(after=1.1)
+    _replaced_eleven_times(world)
+    assert world.seen().fighting
+
+
+def test_what_was_answered_waits_for_no_answer(world: World) -> None:
+    """It was replaced once more before it was recorded: nothing is due for the one before."""
+    _replaced_eleven_times(world)
+    world.now = world.keeper.deadline() or 0.0
+    outcomes = world.keeper.mend(["one"], world.now)
+    assert world.right()
+    world.replace()
+    world.keeper.record(outcomes, world.now)
+    deadline = world.keeper.deadline()
+    assert deadline is None or deadline > world.now
+
+
+def test_a_rivalry_is_over_once_no_replacement_can_count_any_more() -> None:
+    """Who forgets it then forgets nothing."""
+    rivalry = Rivalry()
+    assert rivalry.over(100.0)
+    rivalry.may_answer(90.0)
+    rivalry.may_answer(100.0)
+    assert [rivalry.over(now) for now in (101.0, 110.0, 110.5)] == [False, False, True]
+    for _ in range(11):
+        rivalry.may_answer(200.0)
+    assert not rivalry.over(230.0), "a fight goes on"
 
 
 def test_sixty_quiet_seconds_end_a_fight_and_that_is_one_change(world: World) -> None:

@@ -75,6 +75,27 @@ def test_the_ways_for_128_layers_the_most_readable_first() -> None:
     ]
 
 
+def test_a_way_that_changes_nothing_is_no_other_way() -> None:
+    ways = ["plain", "lowerdir+ by fsconfig", "chdir", "chdir by fsconfig"]
+    assert strategies(climbed(containerd(40))) == ways
+    assert strategies(climbed(containerd(40), [Prefix("x", b"/srv/x", b"/x")])) == ways
+
+
+def test_nothing_is_leased_where_no_layer_is_worth_it() -> None:
+    def never(*_: object) -> Sequence[Prefix]:
+        raise AssertionError("asked")
+
+    found = rungs(parse(b"lowerdir=/a:/b"), LIMITS, tuple, never)
+    assert strategies(list(found)) == ["plain", "lowerdir+ by fsconfig"]
+
+
+def test_a_layer_that_is_not_leased_goes_by_its_link_beside_the_farm() -> None:
+    """It is short enough by the link: /run/ctrdl/1."""
+    found = climbed(containerd(250) + b":%b/1" % STORE, [LINK], farm=b"/f")
+    (farm,) = (each for each in found if each.strategy == "farm" and each.options)
+    assert farm.options.endswith(b":/f/f9:/run/ctrdl/1")
+
+
 def test_by_the_working_directory_500_layers_fit_on_any_kernel() -> None:
     found = {each.strategy: each for each in climbed(containerd(500)) if each.options}
     chdir = found["chdir"]
@@ -154,6 +175,7 @@ def test_the_last_of_several_lists_wins_as_in_the_kernel() -> None:
     "text",
     [
         b"lowerdir=/a:/b,lowerdir+=/c",
+        b"lowerdir=/a:/b,datadir+=/c",
         b"lowerdir=/a:/b,lowerdir+=/c,lowerdir=/d:/e",
         b"datadir+=/a,lowerdir+=/b,lowerdir=/d:/e",
         b"lowerdir,lowerdir=/d:/e",

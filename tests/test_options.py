@@ -78,6 +78,7 @@ def test_a_quote_in_any_other_option_is_a_letter() -> None:
         (b"lowerdir=/a:/b:/c,lowerdir=/d", 1),
         (b"lowerdir=,lowerdir+=/a", 1),
         (b"lowerdir+=/a:b", 1),
+        (b"lowerdir=/a:/b\\:", 2),
         (b"lowerdir+=/\xff+=", 1),
         (b"xlowerdir=/a:/b", 0),
     ],
@@ -109,20 +110,26 @@ def test_the_last_of_several_lowerdirs_counts_and_all_are_kept() -> None:
         (b"lowerdir=/a::/d:/b", "data-only"),
         (b"lowerdir=,upperdir=/b", "empty"),
         (b"lowerdir+=,lowerdir+=/a", "empty layer"),
+        (b"lowerdir+=/a,datadir+=", "empty layer"),
         (b"lowerdir=/a\0/b", "NUL byte at offset 11"),
     ],
 )
 def test_what_no_kernel_takes_is_named(text: bytes, says: str) -> None:
     with pytest.raises(Malformed, match=says) as caught:
         parse(text)
+    assert caught.value.what == str(caught.value)
     assert caught.value.hint
 
 
 def test_ten_megabytes_are_refused_without_being_read_through() -> None:
     """Whoever had looked inside would complain of the NUL byte or the lone backslash."""
     text = b"lowerdir=\0" + b"/a\\:" * 2_500_000 + b"\\"
-    with pytest.raises(Malformed, match="10,000,011 bytes"):
+    with pytest.raises(Malformed, match="10,000,011 bytes") as caught:
         parse(text)
+    assert "at most 1,048,576 bytes" in caught.value.hint
+    assert parse(b"x" * MAX_TEXT).format() == b"x" * MAX_TEXT
+    with pytest.raises(Malformed):
+        parse(b"x" * (MAX_TEXT + 1))
 
 
 @pytest.mark.parametrize("piece", [b"\\,", b"\\:", b'",', b"::", b",", b"context=", b'context=",'])

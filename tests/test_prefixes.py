@@ -3,8 +3,16 @@
 import pytest
 
 from ovl_linkd.overlay.limits import Limits, of_this_kernel
-from ovl_linkd.overlay.options import parse
-from ovl_linkd.overlay.shorten import Prefix, Tables, expand, plan, shortened
+from ovl_linkd.overlay.options import LIST, PATH, parse
+from ovl_linkd.overlay.prefixes import shorten_value
+from ovl_linkd.overlay.shorten import (
+    Prefix,
+    Tables,
+    expand,
+    layers_to_lease,
+    plan,
+    shortened,
+)
 from tests.bounds import steps, within
 from tests.planning import LIMITS, LINK, STORE, containerd, decide
 
@@ -103,17 +111,21 @@ def test_links_that_nest_are_used_only_where_expand_finds_the_way_back() -> None
     one, two = Prefix("one", b"/srv/one", b"/run/c"), Prefix("two", b"/srv/two", b"/run/c/x")
     one_ = one._replace(target=b"/srv/the/first/one")
     given = b"lowerdir=/srv/the/first/one/x/1:/srv/the/first/one/y"
-    decided = decide(given, one_, two)
-    assert decided.options == b"lowerdir=/srv/the/first/one/x/1:/run/c/y"
-    assert expand(decided.options, [one_, two]) == given
+    # However many there are, and in whatever order.
+    others = [Prefix(name, b"/" + name.encode() * 9, b"/" + name.encode()) for name in "as"]
+    for links in ((one_, two), (two, *others, one_)):
+        decided = decide(given, *links)
+        assert decided.options == b"lowerdir=/srv/the/first/one/x/1:/run/c/y"
+        assert expand(decided.options, links) == given
 
 
 def test_a_short_path_is_not_shortened_again_by_another_link() -> None:
     """/data/x -> /run/a -> /r/a would need two steps back."""
     first = Prefix("first", b"/data/long/x", b"/run/a")
     second = Prefix("second", b"/run", b"/r")
-    decided = decide(b"lowerdir=/data/long/x/1", first, second)
-    assert decided.options == b"lowerdir=/run/a/1"
+    for more in (b"", b":/b"):
+        decided = decide(b"lowerdir=/data/long/x/1" + more, first, second)
+        assert decided.options == b"lowerdir=/run/a/1" + more
 
 
 @pytest.mark.parametrize("target", [b"/", b"", b"relative/path", b"/nul\0byte", b"//"])
@@ -121,6 +133,42 @@ def test_a_prefix_that_names_no_directory_below_the_root_is_left_out(target: byt
     given = b"lowerdir=/var/lib/x:relative/path/1"
     assert decide(given, Prefix("odd", target, b"/r")).options == given
     assert expand(given, [Prefix("odd", target, b"/r")]) == given
+
+
+@pytest.mark.parametrize("short", [b"/", b"r", b"/r\0", b"/a,b"])
+def test_a_short_name_that_an_added_layer_can_t_hold_is_left_out(short: bytes) -> None:
+    given = b"lowerdir+=/var/lib/x/1"
+    assert decide(given, Prefix("odd", b"/var/lib/x", short)).options == given
+
+
+def test_an_option_without_a_value_is_no_path() -> None:
+    given = b"upperdir,lowerdir=/run/ctrdl/1,comment=/run/ctrdl/2,/run/ctrdl=/run/ctrdl/3"
+    long = b"upperdir,lowerdir=%b/1,comment=/run/ctrdl/2,/run/ctrdl=/run/ctrdl/3" % STORE
+    assert expand(given, [LINK]) == long
+    assert decide(long).options == given
+    assert layers_to_lease(b"lowerdir," + long, []) == [STORE + b"/1"]
+
+
+def test_a_colon_in_a_single_path_divides_nothing() -> None:
+    given = b"lowerdir=/a,upperdir=/x:/run/ctrdl/1,lowerdir+=/x:/run/ctrdl/1"
+    assert expand(given, [LINK]) == given
+
+
+def test_it_is_counted_for_how_many_paths_each_link_is_used() -> None:
+    """From that a refusal reckons how short the link would have to be."""
+    uses: dict[str, int] = {}
+    tables = Tables([LINK])
+    for value, count in (
+        (STORE + b"/1:" + STORE + b"/2", 2),
+        (b"/a:%b/1:/b:%b/2" % (STORE, STORE), 4),
+        (STORE + b"/1:" + STORE + b"/2", 6),
+        (b"/a:" + STORE + b"/1", 7),
+    ):
+        shorten_value(value, LIST, tables.of(LIST), uses)
+        assert uses == {"ctrdl": count}
+    for count in (8, 9):
+        shorten_value(STORE + b"/1", PATH, tables.of(PATH), uses)
+        assert uses == {"ctrdl": count}
 
 
 def test_a_long_target_with_a_comma_is_left_out_at_once() -> None:

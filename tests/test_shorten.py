@@ -6,11 +6,13 @@ import pytest
 
 from ovl_linkd import expand as api_expand
 from ovl_linkd import shorten as api_shorten
+from ovl_linkd.overlay import line
 from ovl_linkd.overlay.limits import Limits, of_this_kernel
 from ovl_linkd.overlay.options import parse
 from ovl_linkd.overlay.shorten import (
     Plan,
     Prefix,
+    Tables,
     capacity,
     expand,
     layers_to_lease,
@@ -174,6 +176,36 @@ def test_a_line_that_go_programs_could_not_read_is_refused_on_large_pages() -> N
     assert plan(plain, [], large).fits
 
 
+def test_what_is_as_long_as_may_be_is_taken_and_a_byte_more_isn_t() -> None:
+    """Of options as of their line in mountinfo; and what is taken is left as it is."""
+    text = containerd(20)
+    line_ = LIMITS._replace(mountinfo=len(text) + 600)
+    size = LIMITS._replace(mount=len(text))
+    for limits in (line_, size):
+        assert plan(text, [LINK], limits, "needed").strategy == "plain"
+        assert plan(text, [], limits).fits
+    for limits in (line_._replace(mountinfo=len(text) + 599), size._replace(mount=len(text) - 1)):
+        assert plan(text, [LINK], limits, "needed").strategy == "link"
+        assert not plan(text, [], limits).fits
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        (b"lowerdir=/a:/b,rw", 0),
+        (b"lowerdir=/a b", 3),
+        (b"lowerdir=/a\tb", 3),
+        (b"lowerdir=/a\nb", 3),
+        (b"lowerdir=/a\\:b", 3),
+        (b"lowerdir=/a\\,b\\,c,rw", 12),
+    ],
+)
+def test_a_line_holds_four_bytes_for_what_would_divide_it(text: bytes, more: int) -> None:
+    assert line.of_text(text, most=0, beside=10) == len(text) + more + 10
+    assert line.of_text(text, most=4 * len(text) + 11, beside=10) == 0, "surely below"
+    assert line.shown(b"a \t\n\\,") == 21
+
+
 def test_the_limit_may_be_another_callers() -> None:
     decided = plan(containerd(30), [LINK], LIMITS, limit=500, limit_of="my buffer")
     assert decided.reason is not None
@@ -202,6 +234,15 @@ def test_the_capacity_is_what_plan_lets_through(prefix: bytes, digits: int) -> N
     most = capacity(prefix, LIMITS, digits)
     assert plan(options(most), [], LIMITS).fits
     assert not plan(options(most + 1), [], LIMITS).fits
+
+
+def test_the_capacity_is_right_to_the_byte() -> None:
+    """Whatever the length of the prefix, and with that of what is left over."""
+    for length in range(2, 80):
+        prefix = b"/" + b"p" * (length - 1)
+        most = capacity(prefix, LIMITS)
+        assert plan(containerd(most, prefix), [], LIMITS).fits
+        assert most == 500 or not plan(containerd(most + 1, prefix), [], LIMITS).fits
 
 
 def test_the_capacity_ends_at_the_kernels_500() -> None:
@@ -249,6 +290,24 @@ def test_layers_that_no_link_makes_short_enough_go_by_the_farm() -> None:
     assert expand(decided.options, [LINK, *farm_of(paths)]) == long
 
 
+def test_a_link_that_the_farm_took_the_place_of_is_not_said_to_be_used() -> None:
+    """Whether its short names lead there would be asked, and the mount refused for it."""
+    given = containerd(270).split(b",")[3]
+    decided = plan(given, [LINK], LIMITS, farm=farm_of(layers_to_lease(given, [LINK])))
+    assert decided.fits
+    assert "ctrdl" not in decided.links
+    assert len(decided.links) == 270
+
+
+def test_a_layer_that_was_not_leased_goes_by_its_link() -> None:
+    given = containerd(270).split(b",")[3]
+    farm = farm_of(layers_to_lease(given, [LINK])[:-1])
+    decided = plan(given, [LINK], LIMITS, farm=farm)
+    assert decided.options.endswith(b":/run/ctrdf/10c:/run/ctrdl/369/fs")
+    apart = shortened(parse(b"upperdir=%b/1,%b" % (STORE, given)), [LINK], Tables(farm))
+    assert apart.format().startswith(b"upperdir=/run/ctrdl/1,lowerdir=/run/ctrdf/0:")
+
+
 def test_where_the_link_suffices_the_farm_is_left_alone() -> None:
     """Its names say less to who reads /proc/mounts, and go one day."""
     long = containerd(128)
@@ -291,9 +350,24 @@ def test_only_layers_that_the_farm_would_shorten_are_leased() -> None:
 
 
 def test_how_long_a_layer_is_worth_a_lease_depends_on_the_farm() -> None:
-    options = b"lowerdir=/layers/123456:/layers/123456789"
-    assert layers_to_lease(options, []) == [b"/layers/123456", b"/layers/123456789"][1:]
-    assert layers_to_lease(options, [], b"/f") == [b"/layers/123456", b"/layers/123456789"]
+    options = b"lowerdir=/layers/123456:/layers/1234567"
+    assert layers_to_lease(options, []) == [b"/layers/1234567"]
+    assert layers_to_lease(parse(options), [], b"/f") == [b"/layers/123456", b"/layers/1234567"]
+
+
+def test_a_layer_is_leased_if_its_link_makes_it_no_shorter_than_the_farm() -> None:
+    """/run/ctrdl/123 has as many bytes as /run/ctrdf/3kX will have."""
+    options = b"lowerdir=%b/123:%b/1234" % (STORE, STORE)
+    assert layers_to_lease(options, [LINK]) == [STORE + b"/1234"]
+
+
+def test_a_layer_is_leased_without_the_slash_at_its_end_and_whole() -> None:
+    options = b"lowerdir=/a/rather/long/layer/1/"
+    assert layers_to_lease(options, []) == [b"/a/rather/long/layer/1"]
+    options = b"lowerdir+=/a/rather/long:layer/1,lowerdir+=/a/rather/long\\layer/2/"
+    assert layers_to_lease(options, []) == [
+        *(b"/a/rather/long:layer/1", b"/a/rather/long\\layer/2"),
+    ]
 
 
 def test_a_line_that_go_programs_could_not_read_is_shortened_by_the_farm() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ovl_linkd.links.walk import MAX_SYMLINKS, open_parent, unsafe_ancestor, walk
+from ovl_linkd.links.walk import MAX_SYMLINKS, open_parent, unsafe, unsafe_ancestor, walk
 
 
 def _steps(path: Path | str, through: bool = False) -> list[str]:
@@ -52,6 +52,19 @@ def test_dots_mean_the_physical_parent(top: Path) -> None:
     assert _steps(f"{top}/way/../link")[-1] == f"{top}/a|link"
 
 
+def test_a_step_says_what_its_directory_is(top: Path) -> None:
+    """By that the watcher tells whether it is the one that it watched."""
+    (top / "a/b").mkdir(parents=True)
+    (top / "way").symlink_to("a/b/../b")
+    for step in walk(f"{top}/way/../b/link"):
+        assert os.path.samestat(step.status, os.lstat(step.directory))
+
+
+def test_a_file_at_the_end_is_an_end(top: Path) -> None:
+    (top / "file").touch()
+    assert _steps(top / "file", through=True)[-1] == f"{top}|file"
+
+
 def test_a_target_is_followed_to_its_end(top: Path) -> None:
     (top / "store").mkdir()
     (top / "two").symlink_to("store")
@@ -64,7 +77,7 @@ def test_a_loop_ends_as_in_the_kernel(top: Path) -> None:
     (top / "b").symlink_to("a")
     with pytest.raises(OSError, match="Too many levels") as caught:
         _steps(top / "a/link")
-    assert caught.value.errno == errno.ELOOP
+    assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, f"{top}/a/link")
     with pytest.raises(OSError, match="Too many levels"):
         os.stat(top / "a/link")
 
@@ -86,8 +99,9 @@ def test_the_kernel_and_we_take_as_many_symlinks(top: Path, hops: int) -> None:
 
 def test_a_file_on_the_way_ends_it(top: Path) -> None:
     (top / "file").touch()
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(NotADirectoryError) as caught:
         _steps(top / "file/link")
+    assert caught.value.filename == f"{top}/file"
 
 
 def test_bytes_that_are_not_utf_8_are_names_like_others(top: Path) -> None:
@@ -107,6 +121,8 @@ def test_a_way_that_only_root_can_change_is_safe(scratch: Path) -> None:
     (scratch / "a/b").mkdir(parents=True)
     assert unsafe_ancestor(f"{scratch}/a/b/link") is None
     assert unsafe_ancestor(f"{scratch}/a/missing/link") is None
+    (scratch / "a/file").touch()
+    assert unsafe_ancestor(f"{scratch}/a/file/link") is None
 
 
 @needs_root
@@ -136,6 +152,26 @@ def test_a_directory_of_others_is_found_and_named(
 def test_a_group_of_root_is_root(scratch: Path) -> None:
     os.chmod(scratch, 0o775)
     assert unsafe_ancestor(f"{scratch}/link") is None
+
+
+@pytest.mark.parametrize(
+    ("directory", "uid", "gid", "mode", "reason"),
+    [
+        ("/d", 0, 1, 0o755, None),
+        ("/d", 0, 1, 0o775, "/d is writable by group 1"),
+        ("/d", 0, 0, 0o775, None),
+        ("/d", 0, 0, 0o777, "/d is writable by everybody"),
+        ("/d", 1, 0, 0o755, "/d belongs to user 1"),
+        # In a user namespace it is the root outside, who can do anything anyway.
+        ("/", 65534, 65534, 0o755, None),
+        ("/", 65534, 65534, 0o777, "/ is writable by everybody"),
+    ],
+)
+def test_who_decides_what_lies_in_a_directory(
+    directory: str, uid: int, gid: int, mode: int, reason: str | None
+) -> None:
+    status = os.stat_result((0o40000 | mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
+    assert unsafe(directory, status) == reason
 
 
 @needs_root

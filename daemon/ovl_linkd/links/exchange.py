@@ -160,10 +160,9 @@ def _sweep(place: _Place) -> None:
         return
     if status.st_uid not in (0, os.geteuid()) and unsafe_ancestor(place.link.path):
         return
-    at_the_path = place.status(place.name)
     if stat.S_ISLNK(status.st_mode):
         place.remove_spare()
-    elif at_the_path is None:
+    elif place.status(place.name) is None:
         place.rename_spare(_RENAME_NOREPLACE)
-    elif stat.S_ISLNK(at_the_path.st_mode) and place.text(place.name) == place.link.target:
+    elif place.text(place.name) == place.link.target:
         _hand_back(place)

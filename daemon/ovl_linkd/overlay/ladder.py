@@ -104,7 +104,7 @@ def settings(options: Options) -> tuple[Setting, ...]:
     lists = [at for at, (name, _) in enumerate(items) if name == b"lowerdir"]
     added = any(name in (b"lowerdir+", b"datadir+") for name, _ in items)
     # Beside lowerdir+ a list is refused, or undone: whether it is, is the kernel's to say.
-    if lists and (added or not all(items[at][1] for at in lists)):
+    if added or not all(items[at][1] for at in lists):
         return settings_as_given(options)
     found: list[Setting] = []
     for at, (name, value) in enumerate(items):
