@@ -26,15 +26,16 @@ def rewritten(text: bytes, way: str = MOUNT2) -> bytes:
 def test_comments_columns_and_other_lines_stay() -> None:
     text = (
         b"# overlay /old overlay lowerdir=@/1 0 0\n"
-        b"\n"
+        b"#overlay /old overlay lowerdir=@/1 0 0\n"
         b"UUID=0a3407de  /       ext4     errors=remount-ro  0  1\n"
         b"\t overlay\t /merged   overlay\tlowerdir=@/2:@/1,upperdir=@/3\t0   0  # ours\n"
         b"overlay /@ ext4 lowerdir=@/1 0 0\n"
+        b"none swap\n"
         b"overlay /last overlay noauto,lowerdir=@/1"
     )
     result = fstab.rewrite(text.replace(b"@", STORE), Means(LINKS, LIMITS))
     expected = text.replace(b"@", STORE).split(b"\n")
-    for at in (3, 5):
+    for at in (3, 6):
         expected[at] = expected[at].replace(STORE, b"/run/ctrdl")
     assert result.text == b"\n".join(expected)
     assert [plan.layers for plan in result.plans] == [2, 1]
@@ -89,6 +90,8 @@ def test_libmount_reads_what_was_planned(tmp_path: Path) -> None:
         (b"overlay /t overlay", "an overlay without options"),
         (b"overlay /t overlay lowerdir=/a b:/c 0 0", r"b:/c stands where a number belongs"),
         (b"overlay /t overlay lowerdir=/a 0 zero", r"zero stands where a number belongs"),
+        (b"overlay /t overlay lowerdir=/a 0x 0", r"0x stands where a number belongs"),
+        (b"overlay /t overlay lowerdir=/a \xff 0", r"\\xff stands where a number belongs"),
         (b"overlay /t overlay lowerdir=/a:::/b 0 0", "3 colons"),
         (rb"overlay /t overlay lowerdir=/a\134 0 0", "lone backslash"),
         (rb"overlay /t overlay lowerdir=/a\000 0 0", "NUL"),
@@ -129,7 +132,9 @@ def test_what_needs_mount_2_is_refused_where_mount_goes_by_value() -> None:
     result = fstab.rewrite(line % layers(15, STORE), Means(LINKS, LIMITS, way=BY_VALUE))
     assert result.text == b""
     (plan,) = result.plans
-    assert (plan.after, plan.limit, plan.limit_of) == (269, 255, "fsconfig(2)")
+    assert (plan.options, plan.after, plan.limit) == (b"", 269, 255)
+    assert plan.limit_of == "fsconfig(2)"
+    assert str(plan.reason).startswith("269 bytes in one option, of which this machine's mount(8)")
     assert "mount.overlay" in str(plan.remedy)
     for way in (MOUNT2, HELPER):
         assert rewritten(line % layers(15, STORE), way) == line % layers(15, b"/run/ctrdl")
@@ -140,3 +145,28 @@ def test_with_the_helper_only_the_line_counts() -> None:
     assert len(line) < 4095
     assert rewritten(line, HELPER) == line
     assert rewritten(line + b"o /t overlay lowerdir=" + layers(400, b"/srv/l"), HELPER) == b""
+
+
+@pytest.mark.parametrize(("size", "fits"), [(4095, True), (4096, False)])
+def test_a_line_counts_from_its_own_beginning_to_its_end(size: int, fits: bool) -> None:
+    before = b"# a comment\n" * 500
+    line = b"o /t overlay lowerdir=@/1 0 0 #".replace(b"@", STORE)
+    short = line.replace(STORE, b"/run/ctrdl")
+    pad = b"#" * (size - len(short))
+    result = fstab.rewrite(before + line + pad + b"\n", Means(LINKS, LIMITS))
+    assert result.text == (before + short + pad + b"\n" if fits else b"")
+    (plan,) = result.plans
+    assert (plan.fits, fits or plan.after, fits or plan.limit) == (fits, fits or 4096, fits or 4095)
+
+
+def test_what_mount_2_doesn_t_take_is_not_blamed_on_the_line() -> None:
+    line = b"o /t overlay lowerdir=%b 0 0\n" % layers(300, STORE)
+    (plan,) = fstab.rewrite(line, Means(LINKS, LIMITS)).plans
+    assert (plan.fits, plan.limit_of) == (False, "mount(2)")
+
+
+@pytest.mark.parametrize("text", [b"\0", b"#" * ((1 << 20) + 1)])
+def test_what_is_no_fstab_is_not_looked_at(text: bytes) -> None:
+    for call in (lambda: fstab.rewrite(text, Means([], LIMITS)), lambda: fstab.expand(text, [])):
+        with pytest.raises(Malformed, match=r"lines of fstab|NUL byte at offset 0"):
+            call()

@@ -81,8 +81,19 @@ def test_escapes_are_read_and_kept(given: str, short: str) -> None:
 
 
 def test_what_json_cannot_hold_is_not_written() -> None:
-    with pytest.raises(Malformed, match="line 1, column 13: JSON can't hold a path"):
+    with pytest.raises(Malformed, match="line 1, column 13: JSON can't hold a path") as caught:
         oci.expand(config("lowerdir=/x/1"), LINKS)
+    assert caught.value.hint
+
+
+def test_a_config_without_mounts_of_layers_stays() -> None:
+    for text in (b"{}", b'{"mounts": null}', b'{"mounts": [{"options": ["lowerdir=/a"]}]}'):
+        assert oci.rewrite(text, Means(LINKS, LIMITS)) == (text, ())
+
+
+def test_a_config_may_be_larger_than_any_options() -> None:
+    text = b" " * (2 << 20) + config(layers(2))
+    assert options_of(oci.rewrite(text, Means(LINKS, LIMITS)).text) == [layers(2, "/run/ctrdl")]
 
 
 @pytest.mark.parametrize("text", ["[%s]", '{"mounts": [%s]}'])

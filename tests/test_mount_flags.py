@@ -29,6 +29,7 @@ def taken(text: bytes) -> tuple[int, bytes, bytes | None]:
         (b"x-systemd.automount,X-mount.mkdir=0700,,xino=on,", 0, b"xino=on"),
         # A value, or a name that only begins alike, is the overlay's, or the kernel will say.
         (b"lowerdir=ro,readonly,ro=yes,userxattr", 0, b"lowerdir=ro,readonly,ro=yes,userxattr"),
+        (b"index=fs,xino=recursive", 0, b"index=fs,xino=recursive"),
         (b'context="a:c1,ro",volatile', 0, b'context="a:c1,ro",volatile'),
     ],
 )
@@ -40,7 +41,7 @@ def test_each_option_goes_to_whom_it_concerns(given: bytes, flags: int, left: by
     "name", [b"bind", b"rbind", b"move", b"rprivate", b"shared", b"unbindable"]
 )
 def test_what_is_no_mount_of_layers_is_told_from_one(name: bytes) -> None:
-    assert taken(b"rw," + name)[2] == name
+    assert taken(b"rw," + name)[1:] == (b"", name)
 
 
 def test_only_the_mounts_own_flags_change_by_remount_and_bind() -> None:
@@ -48,6 +49,9 @@ def test_only_the_mounts_own_flags_change_by_remount_and_bind() -> None:
     assert other is None
     assert flags == mounting.MS_REMOUNT | mounting.MS_BIND | mounting.MS_RDONLY
     assert take_out(parse(b"remount,ro")).remount
+    assert not take_out(parse(b"bind,ro")).remount
+    assert taken(b"remount,rbind,ro")[2] is None
+    assert taken(b"remount,move")[2] == b"move"
 
 
 def test_both_ways_to_call_the_helper() -> None:

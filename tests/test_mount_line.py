@@ -1,5 +1,6 @@
 """mount(8) lines: paths change, all else stays, and what only a shell knows is not guessed."""
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def rewritten(line: bytes, *, way: str = MOUNT2) -> bytes:
         (
             b"mount -t overlay -o ro -o lowerdir=@/1:/b -o upperdir=@/2 o /t",
             b"mount -t overlay -o ro -o lowerdir=/run/ctrdl/1:/b -o upperdir=/run/ctrdl/2 o /t",
+        ),
+        # A label may look like an option.
+        (b"mount -L -t -t overlay -o lowerdir=@", b"mount -L -t -t overlay -o lowerdir=/run/ctrdl"),
+        (
+            b"nice -n 5 mount -t overlay o /t -o lowerdir=@/1",
+            b"nice -n 5 mount -t overlay o /t -o lowerdir=/run/ctrdl/1",
         ),
         (
             b"sudo -n /usr/bin/mount -t overlay o /t -o 'lowerdir=@/1'",
@@ -102,6 +109,8 @@ def test_expand_quotes_what_the_shell_would_take_for_itself(word: bytes, expecte
         b"umount -t overlay /t; findmnt -t overlay -o lowerdir=@/1",
         b"fuse-overlayfs -o lowerdir=@/1 /t",
         b"mount -t overlay overlay /t",
+        b"T=$1 mount -t overlay overlay /t",
+        b'mount -t "$TYPE" -o ro a b',
         b"mount -t overlay -- o -o lowerdir=@/1",
         b'echo "mount -t overlay -o lowerdir=@/1"',
     ],
@@ -137,7 +146,12 @@ def test_a_script_keeps_everything_but_its_layers() -> None:
         (b"mount -t overlay o /t -o lowerdir=/a:\\\n~/b", "~"),
         (b"mount -t overlay o /t -o ~", "~"),
         (b"mount -t $TYPE o /t -o lowerdir=/a", r"\$TYPE"),
+        (b"mount -t $TYPE o /t -o ro -o lowerdir=/a", r"\$TYPE"),
         (b"mount -t overlay o /t $OPTIONS", r"\$OPTIONS"),
+        (b"mount $OPTIONS -t overlay o /t", r"\$OPTIONS"),
+        (b"\xffx mount -t overlay o /t -o lowerdir=/a", r"\\xffx makes"),
+        (b"sudo -n chroot mount -t overlay o /t -o lowerdir=/a", "sudo"),
+        (b"mount -t overlay o /t -o 'lowerdir=/a\"b'", "a double quote without a second"),
         (b"chroot /x mount -t overlay o /t -o lowerdir=/a", "chroot"),
         (b"sudo nsenter -t 1 -m mount -t overlay o /t -o lowerdir=/a", "sudo"),
         (b"mount -t overlay o /t -o 'lowerdir=/a", "quote"),
@@ -150,6 +164,21 @@ def test_a_line_that_cannot_be_known_is_reported_with_its_number(line: bytes, sa
         mount_line.rewrite(b"# first\n\n" + line, Means(LINKS, LIMITS))
     assert "NUL" in says or caught.value.what.startswith("line 3: ")
     assert caught.value.hint
+
+
+def test_what_can_t_be_expanded_is_reported_with_its_number_too() -> None:
+    with pytest.raises(Malformed, match=r"^line 3: .*4 colons"):
+        mount_line.expand(b"# first\n\nmount -t overlay o /t -o lowerdir=/a::::/b", LINKS)
+
+
+def test_a_script_that_is_longer_than_any_options_is_not_looked_at() -> None:
+    with pytest.raises(Malformed, match="bytes of command lines"):
+        rewritten(b"#" * ((1 << 20) + 1))
+
+
+def test_a_double_quote_that_has_a_second_one_is_a_letter() -> None:
+    line = b"mount -t overlay o /t -o 'lowerdir=%b/a\"b\"'"
+    assert rewritten(line % STORE) == line % b"/run/ctrdl"
 
 
 def test_a_tilde_that_no_shell_expands_is_a_letter() -> None:
@@ -241,6 +270,12 @@ def test_what_a_shell_knows_may_stand_where_no_options_are() -> None:
         (b"doas ", b"doas env LIBMOUNT_FORCE_MOUNT2=always "),
         (b"exec ", b"exec env LIBMOUNT_FORCE_MOUNT2=always "),
         (b"LIBMOUNT_FORCE_MOUNT2=always ", b"LIBMOUNT_FORCE_MOUNT2=always "),
+        (b"LIBMOUNT_FORCE_MOUNT2=always A=b ", b"LIBMOUNT_FORCE_MOUNT2=always A=b "),
+        (
+            b"LIBMOUNT_FORCE_MOUNT2=always LIBMOUNT_FORCE_MOUNT2= ",
+            b"LIBMOUNT_FORCE_MOUNT2=always LIBMOUNT_FORCE_MOUNT2= LIBMOUNT_FORCE_MOUNT2=always ",
+        ),
+        (b"sudo nice ", b"sudo nice env LIBMOUNT_FORCE_MOUNT2=always "),
         (b"true; ", b"true; LIBMOUNT_FORCE_MOUNT2=always "),
         (b"if ! ", b"if ! LIBMOUNT_FORCE_MOUNT2=always "),
     ],
@@ -262,6 +297,55 @@ def test_255_bytes_a_value_need_no_help() -> None:
     plan = result.plans[0]
     assert (plan.before, plan.after, plan.limit, plan.limit_of) == (1063, 251, 255, "fsconfig(2)")
     assert rewritten(line % layers(15, STORE), way=BY_VALUE).startswith(b"LIBMOUNT_")
+
+
+@pytest.mark.parametrize(("size", "force"), [(255, b""), (256, b"LIBMOUNT_FORCE_MOUNT2=always ")])
+def test_a_value_of_255_bytes_is_taken_and_one_of_256_isn_t(size: int, force: bytes) -> None:
+    line = b"mount -t overlay o /t -o rw,lowerdir=/%b" % (b"a" * (size - 1))
+    for when in ("always", "needed"):
+        means = Means(LINKS, LIMITS, when, way=BY_VALUE)
+        assert mount_line.rewrite(line, means).text == force + line
+
+
+def test_short_values_are_shortened_unless_that_is_not_needed() -> None:
+    line = b"mount -t overlay o /t -o lowerdir=%b"
+    assert rewritten(line % STORE, way=BY_VALUE) == line % b"/run/ctrdl"
+    for size, becomes in ((255, STORE), (256, b"/run/ctrdl")):
+        value = b"%b/" + b"a" * (size - len(STORE) - 1)
+        means = Means(LINKS, LIMITS, "needed", way=BY_VALUE)
+        made = mount_line.rewrite(line % (value % STORE), means)
+        assert made.text == line % (value % becomes)
+
+
+def test_options_without_any_value_have_no_longest_one() -> None:
+    line = b"mount -t overlay o /t -o rw,volatile"
+    result = mount_line.rewrite(line, Means(LINKS, LIMITS, way=BY_VALUE))
+    assert (result.text, result.plans[0].after) == (line, 0)
+
+
+def test_by_value_a_line_that_go_programs_could_not_read_is_refused_and_not_forced() -> None:
+    options = b",".join(b"lowerdir+=/%0200d" % at for at in range(400))
+    result = mount_line.rewrite(
+        b"mount -t overlay o /t -o " + options, Means(LINKS, LIMITS, way=BY_VALUE)
+    )
+    assert result.text == b""
+    assert result.plans[0].limit_of == "mountinfo"
+
+
+def test_a_farm_s_names_stand_in_a_line_where_the_links_don_t_suffice() -> None:
+    line = b"mount -t overlay o /t -o lowerdir=%b"
+    paths = layers(300, STORE).split(b":")
+    farm = [Prefix(f"/f/{at}", path, b"/f/%d" % at) for at, path in enumerate(paths)]
+    made = mount_line.rewrite(line % layers(300, STORE), Means(LINKS, LIMITS, farm=farm))
+    assert made.text == line % b":".join(b"/f/%d" % at for at in range(300))
+
+
+def test_an_argument_has_an_end_with_the_helper_too() -> None:
+    line = b"mount -t overlay o /t -o lowerdir=/%b" % (b"a" * 131_060)
+    (plan,) = mount_line.rewrite(
+        line, Means(LINKS, LIMITS._replace(mount=1 << 20), way=HELPER)
+    ).plans
+    assert (plan.fits, plan.limit, plan.limit_of) == (False, 131_060, "mount.overlay")
 
 
 def test_added_layers_pass_by_fsconfig_however_many_bytes_they_are() -> None:
@@ -300,6 +384,53 @@ def test_with_the_helper_only_a_line_that_skips_it_is_told_to_use_mount2() -> No
     for options in (b"-i -t", b"-ni -t", b"--internal-only -t", b"--int -t"):
         forced = b"LIBMOUNT_FORCE_MOUNT2=always " + line % (options, short)
         assert rewritten(line % (options, long), way=HELPER) == forced
+
+
+def test_what_skips_no_helper_needs_no_mount2() -> None:
+    """env's -i is not mount's, and a mount(8) that knows no other way is not told to take one."""
+    line = b"%b -t overlay o /t -o lowerdir=%b"
+    long, short = layers(128, STORE), layers(128, b"/run/ctrdl")
+    for way, command in ((HELPER, b"sudo env -i mount"), (MOUNT2, b"mount -i")):
+        assert rewritten(line % (command, long), way=way) == line % (command, short)
+    forced = b"LIBMOUNT_FORCE_MOUNT2=always mount"
+    assert rewritten(line % (forced, layers(300, STORE)), way=HELPER) == line % (
+        *(forced, layers(300, b"/run/ctrdl")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "way"),
+    [
+        ("#!/bin/sh\n[ $1 = --version ] && echo '(libmount 2.39: fd-based-mount)'\n", BY_VALUE),
+        ("#!/bin/sh\necho '(libmount 2.38.1: btrfs)'\n", MOUNT2),
+        ("#!/bin/sh\necho fd-based-mount >&2; exit 1\n", MOUNT2),
+        ("", MOUNT2),
+    ],
+)
+def test_mount_8_itself_says_how_it_hands_options_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, way: str
+) -> None:
+    if script:
+        (tmp_path / "mount").write_text(script)
+        (tmp_path / "mount").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(mount8, "HELPERS", ())
+    assert mount8.way() == way
+
+
+def test_a_mount_8_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(words: list[str], timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(words, timeout)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert not mount8.takes_by_value()
+
+
+def test_the_helper_is_looked_for_where_mount_8_does_below_a_root(tmp_path: Path) -> None:
+    assert not mount8.has_helper(str(tmp_path))
+    (tmp_path / "usr/sbin").mkdir(parents=True)
+    (tmp_path / "usr/sbin/mount.overlay").write_text("#!/usr/bin/python3 -I\n# ovl-linkd\n")
+    assert mount8.has_helper(str(tmp_path))
 
 
 def test_only_a_helper_of_ours_lifts_what_mount_8_takes(

@@ -56,6 +56,9 @@ def rewritten(options: bytes, way: str = MOUNT2) -> bytes:
             b"ro,\\\n# lowerdir=@/1,\\\n; and\n,lowerdir=/run/ctrdl/1",
         ),
         (b"lowerdir=@/1\r", b"lowerdir=/run/ctrdl/1\r"),
+        (b"ro,\\\r\n,lowerdir=@/1", b"ro,\\\r\n,lowerdir=/run/ctrdl/1"),
+        (b"ro,\\\n # 100%\n,lowerdir=@/1", b"ro,\\\n # 100%\n,lowerdir=/run/ctrdl/1"),
+        (b"lowerdir=@/1:/a" + b"\\" * 4, b"lowerdir=/run/ctrdl/1:/a" + b"\\" * 4),
     ],
 )  # fmt: skip
 def test_only_paths_in_the_options_change(options: bytes, short: bytes) -> None:
@@ -89,9 +92,43 @@ def test_the_last_assignment_counts_and_the_others_stay() -> None:
 
 
 def test_a_unit_of_another_file_system_passes_byte_for_byte() -> None:
-    for text in (b"", b"\n", unit(b"lowerdir=@/1").replace(b"overlay\nOptions", b"ext4\nOptions")):
+    for text in (
+        *(b"", b"\n", b"[Mount]\nType=overlay\n", b"[Mount]\nOptions=lowerdir=/a\n"),
+        unit(b"lowerdir=@/1").replace(b"overlay\nOptions", b"ext4\nOptions"),
+    ):
         assert mount_unit.rewrite(text, Means(LINKS, LIMITS)) == (text, ())
         assert mount_unit.expand(text, LINKS) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbf[Mount]\nType=overlay\nOptions=lowerdir=@/1\n",
+        b"  [Mount]\t\n Type=overlay\nOptions=lowerdir=@/1\n",
+        b"Type=ext4\n[Mount]\nType=overlay\nOptions=lowerdir=@/1\n",
+        # What assigns nothing takes nothing back.
+        b"[Mount]\nType=overlay\nOptions=lowerdir=@/1\nOptions\n",
+        b"[Mount]\nType=overlay\nOptions=lowerdir=@/1\\",
+        b"[Mount]\nType=overlay\nOptions=lowerdir=@/1",
+    ],
+)
+def test_lines_are_read_as_systemd_reads_them(text: bytes) -> None:
+    result = mount_unit.rewrite(text.replace(b"@", STORE), Means(LINKS, LIMITS))
+    assert result.text == text.replace(b"@", b"/run/ctrdl")
+
+
+def test_a_short_name_that_no_unit_can_hold_is_not_written() -> None:
+    links = [Prefix("odd", STORE, b"/\xff")]
+    with pytest.raises(Malformed, match=r"line 9: a unit can't hold these paths"):
+        mount_unit.rewrite(unit(b"lowerdir=@/1"), Means(links, LIMITS))
+
+
+def test_only_an_environment_forces_mount_2() -> None:
+    text = unit(b"lowerdir=" + layers(20, b"/run/ctrdl")).replace(
+        b"What=", b"X-Note=LIBMOUNT_FORCE_MOUNT2=always\nWhat="
+    )
+    made = mount_unit.rewrite(text, Means(LINKS, LIMITS, way=BY_VALUE)).text
+    assert b"\nEnvironment=LIBMOUNT_FORCE_MOUNT2=always\n" in made
 
 
 def test_a_line_that_is_no_utf_8_is_left_out_as_systemd_does() -> None:
@@ -116,6 +153,8 @@ def test_what_no_unit_can_hold_is_not_written(options: bytes) -> None:
         (unit(b"lowerdir=/a\\") + b"[Mount", r"line 13: \[Mount is no section"),
         (unit(b"index=off,\\\nlowerdir=/a:/b"), "line 9: a blank stands before lowerdir="),
         (b"[Mount\nType=overlay\n", r"line 1: \[Mount is no section"),
+        (b"[Mount]x\nType=overlay\n", r"line 1: \[Mount\]x is no section"),
+        (b"#" * ((1 << 20) + 1), "1,048,577 bytes of a unit"),
         (unit(b"lowerdir=/a\0"), "NUL"),
     ],
 )
@@ -163,8 +202,11 @@ def test_the_last_environment_counts(before: str, after: str, said: str) -> None
     options = b"lowerdir=" + layers(20, b"/run/ctrdl")
     given = text.encode().replace(b"@", b"") % options
     if said == "undone":
-        with pytest.raises(Malformed, match="line 4: an Environment= after the options undoes"):
+        with pytest.raises(
+            Malformed, match="line 4: an Environment= after the options undoes"
+        ) as caught:
             mount_unit.rewrite(given, Means(LINKS, LIMITS, way=BY_VALUE))
+        assert caught.value.hint
         return
     force = b"Environment=LIBMOUNT_FORCE_MOUNT2=always\n" if said == "forced" else b""
     made = mount_unit.rewrite(given, Means(LINKS, LIMITS, way=BY_VALUE))

@@ -43,11 +43,25 @@ ODD_LONG = (
         # Each path keeps the escapes that its option calls for.
         (ODD, ODD_LONG),
         ("lowerdir=/a:/b,index=off", "lowerdir=/a:/b,index=off"),
+        ("lowerdir,lowerdir+=/a,datadir+=/run/l", "lowerdir,lowerdir+=/a,datadir+=@"),
     ],
 )
 def test_overlays_expand_to_their_layers_and_all_else_stays(shown: str, long: str) -> None:
     assert mountinfo.expand(line(shown), LINKS) == line(long.replace("@", "/var/lib/a\\040store"))
     assert list(mountinfo.relative(line(shown))) == []
+
+
+@pytest.mark.parametrize("name", ["lowerdir+", "lowerdir", "upperdir"])
+def test_of_links_that_nest_the_inner_one_says_what_is_there(name: str) -> None:
+    links = [Prefix("outer", b"/x/", b"/run/n"), Prefix("inner", b"/y/", b"/run/n/m")]
+    assert mountinfo.expand(line(f"{name}=/run/n/m/1"), links) == line(f"{name}=/y/1")
+    assert mountinfo.expand(line(f"{name}=/run/n/1"), links) == line(f"{name}=/x/1")
+
+
+def test_a_machine_may_have_more_mounts_than_any_mount_has_options() -> None:
+    text = b"41 29 0:38 / /m rw - tmpfs tmpfs rw\n" * 50_000
+    assert len(text) > 1 << 20
+    assert mountinfo.expand(text + line("lowerdir=/run/l/1"), LINKS).startswith(text)
 
 
 def test_another_file_system_stays_whatever_its_options() -> None:

@@ -119,7 +119,7 @@ def _forced(text: bytes) -> bool:
     for assignment in _mount_section(text):
         if assignment.name == b"Environment":
             # An empty one forgets the others.
-            words = assignment.value.value.split() or [name + b"="]
+            words = assignment.value.value.split() or [name]
             for word in words:
                 variable, _, value = word.strip(b"\"'").partition(b"=")
                 found = value if variable == name else found
