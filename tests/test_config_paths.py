@@ -75,6 +75,26 @@ def test_two_at_one_path(tmp_path: Path) -> None:
     ]
 
 
+def test_what_the_daemon_writes_has_a_path_of_its_own(tmp_path: Path) -> None:
+    text = "links:\n  a: {path: /run/a, target: /x}\n  b: {path: /run/b, target: /y}\n"
+    text += "control-socket: /run/a\nmetrics-file: /run/b\n"
+    whats = [what for _, _, what, _ in problems(tmp_path, text)]
+    assert whats == [
+        'control-socket and links.a.path are both "/run/a"',
+        'metrics-file and links.b.path are both "/run/b"',
+    ]
+
+
+def test_a_path_may_be_as_long_as_the_kernel_takes(tmp_path: Path) -> None:
+    longest = "/run" + "/a" * 2045
+    part, socket = "/run/" + "a" * 255, "/run/" + "s" * 98
+    assert (len(longest) + 1, len(socket)) == (4095, 103)
+    text = f"links: {{l: {{path: {part}, target: {longest}b}}}}\ncontrol-socket: {socket}\n"
+    assert load(str(write(tmp_path / "c.yaml", text))).links[0].path == part
+    for longer in (text.replace("b}}", "bb}}"), text.replace(part, part + "a"), text[:-1] + "s"):
+        assert len(problems(tmp_path, longer)) == 1
+
+
 def test_two_at_one_place_through_a_symlink(tmp_path: Path) -> None:
     """Two names of one link: the daemon would put each right by breaking the other."""
     (tmp_path / "r").mkdir()

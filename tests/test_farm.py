@@ -247,6 +247,56 @@ def test_a_lasting_farm_lets_nothing_go(world: World) -> None:
     assert world.leads(a) == "a"
 
 
+def test_what_is_no_more_guarded_goes_once_the_flag_is_off(world: World) -> None:
+    """Who takes it off is told after us; to try before would be a failure that is said."""
+    world.start(lasting=True)
+    (a,) = world.lease("a")
+    now = NOW + 2 * KEEP
+    world.farm.want(world.farm.wanted._replace(lasting=False))
+    world.farm.due(now)
+    assert world.leads(a) == "a"
+    world.settle(now + 60)
+    assert world.leads(a) is None
+
+
+def test_what_was_never_guarded_goes_as_soon_as_less_is_promised(world: World) -> None:
+    (a,) = world.lease("a")
+    world.farm.want(world.farm.wanted._replace(keep=10.0))
+    world.farm.due(NOW + 10)
+    assert world.leads(a) is None
+
+
+def test_a_reload_tries_again_at_once_what_could_not_be_removed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (a,) = world.lease("a")
+
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        world.farm.due(NOW + KEEP)
+    world.farm.due(NOW + KEEP + 1)
+    assert world.leads(a) == "a", "not before its time"
+    world.farm.want(world.farm.wanted)
+    world.farm.due(NOW + KEEP + 1)
+    assert world.leads(a) is None
+
+
+def test_a_reload_takes_the_farm_back_from_another_daemon(world: World) -> None:
+    (a,) = world.lease("a")
+    ours = world.farm
+    world.start()
+    world.lease("b")
+    with pytest.raises(Unusable, match="second daemon"):
+        ours.lease([world.layer("c")], NOW)
+    assert ours.ledger_path == str(world.ledger)
+    ours.want(ours.wanted)
+    assert ours.lease([world.layer("a")], NOW) == [f"{world.path}/{a}"]
+    assert ours.status().trouble is None
+
+
 def test_removal_that_fails_is_tried_again_and_said(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

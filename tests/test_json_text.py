@@ -114,3 +114,16 @@ def test_a_key_is_found_whatever_its_case_but_only_once() -> None:
     for text in (b'{"a": 1, "a": 2}', b'{"a": 1, "A": 2}', b'{"a": 1, "\\u0061": 2}'):
         with pytest.raises(Malformed, match="a is there twice"):
             json_text.read(text).get("a")
+
+
+@pytest.mark.parametrize("text", [b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xff"', b'"\xff\\n"'])
+def test_a_string_that_says_no_characters_is_ambiguous(text: bytes) -> None:
+    """Half a surrogate pair becomes U+FFFD in Go, and an error elsewhere."""
+    value = json_text.read(b"\n [%b]" % text).items[0]
+    with pytest.raises(json_text.Ambiguous, match=r"^line 2, column 3: a string that is not UTF-8"):
+        value.string()
+
+
+def test_of_a_key_that_is_there_twice_the_second_is_shown() -> None:
+    with pytest.raises(json_text.Ambiguous, match=r"^line 1, column 15: a is there twice"):
+        json_text.read(b'{"a": 1, "A": 2}').get("a")

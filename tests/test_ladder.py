@@ -96,6 +96,65 @@ def test_a_layer_that_is_not_leased_goes_by_its_link_beside_the_farm() -> None:
     assert farm.options.endswith(b":/f/f9:/run/ctrdl/1")
 
 
+def test_it_is_known_which_ways_go_by_names_that_may_be_gone() -> None:
+    """By these another way is worth it where the kernel finds nothing."""
+    deep = b"/" + b"d" * 299
+    options = b"lowerdir=" + b":".join(b"%b/%04d" % (deep, at) for at in range(180))
+    found = climbed(options, [Prefix("d", deep, b"/run/a-link-of-twenty")], farm=b"/f")
+    assert {(each.strategy, each.prefixes) for each in found} == {
+        *(("descriptors", False), ("link", True), ("farm", True), ("chdir", False)),
+    }
+    (first, *_) = climbed(containerd(128), [LINK])
+    assert (first.strategy, first.prefixes) == ("link", True)
+
+
+@pytest.mark.parametrize(("more", "plain"), [(0, True), (1, False)])
+def test_what_is_as_long_as_may_be_is_a_way(more: int, plain: bool) -> None:
+    options = b"lowerdir=/" + b"a" * (LIMITS.mount - 10 + more)
+    assert ("plain" in strategies(climbed(options))) == plain
+    options, limits = containerd(40), LIMITS._replace(mountinfo=len(containerd(40)) + 1000 - more)
+    assert ("plain" in strategies(climbed(options, limits=limits, beside=1000))) == plain
+    values = [(each.name, each.value or b"") for each in settings(parse(options))]
+    limits = LIMITS._replace(mountinfo=line.of_values(values, 1000) - more)
+    by_value = "lowerdir+ by fsconfig"
+    assert (by_value in strategies(climbed(options, limits=limits, beside=1000))) == plain
+
+
+@pytest.mark.parametrize(
+    ("options", "strategy"),
+    [
+        (b"lowerdir=/b:/" + b"a" * 254, "lowerdir+"),
+        (b"lowerdir=/b:/" + b"a" * 255, "descriptors"),
+        (b'context="' + b"a" * 300 + b'",lowerdir=/a:/b', "lowerdir+"),
+    ],
+)
+def test_only_a_path_over_255_bytes_is_opened(options: bytes, strategy: str) -> None:
+    (found,) = (each.strategy for each in climbed(options) if not each.options)
+    assert found == strategy
+
+
+@pytest.mark.parametrize(
+    ("options", "relative"),
+    [
+        (b"lowerdir=/srv/x:/srv/x/2", b"lowerdir=.:2"),
+        (b"lowerdir=/srv/x/:/srv/x//2", b"lowerdir=.:2"),
+        (
+            b"lowerdir=/srv/x/1:/srv/x/2,upperdir=/srv/x-y/u,workdir=/srv/x/w",
+            b"lowerdir=1:2,upperdir=/srv/x-y/u,workdir=w",
+        ),
+        (
+            b"x=/srv/x/1,upperdir,lowerdir=/srv/x/1:/srv/x/2",
+            b"x=/srv/x/1,upperdir,lowerdir=1:2",
+        ),
+    ],
+)
+def test_a_path_is_relative_to_the_directory_above_all_layers(
+    options: bytes, relative: bytes
+) -> None:
+    (found,) = (each for each in climbed(options) if each.strategy == "chdir" and each.options)
+    assert (found.options, found.directory) == (relative, b"/srv/x")
+
+
 def test_by_the_working_directory_500_layers_fit_on_any_kernel() -> None:
     found = {each.strategy: each for each in climbed(containerd(500)) if each.options}
     chdir = found["chdir"]
@@ -164,6 +223,17 @@ def test_a_security_context_is_one_value_without_its_quotes() -> None:
     """They keep its commas together in mount(2)'s text; fsconfig would take them for its own."""
     given = parse(b'context="system_u:object_r:t:s0:c1,c2",lowerdir=/a:/b')
     assert settings(given)[0] == Setting(b"context", b"system_u:object_r:t:s0:c1,c2")
+    assert settings(parse(b'xcontext="a",lowerdir=/a'))[0] == Setting(b"xcontext", b'"a"')
+
+
+def test_what_a_value_says_is_what_would_be_opened() -> None:
+    """In lowerdir+ a backslash is a letter; a list is no directory, nor is what has no value."""
+    assert settings(parse(rb"upperdir,lowerdir=/a\:")) == (
+        *(Setting(b"upperdir", None), Setting(b"lowerdir+", b"/a:", b"/a:")),
+    )
+    assert settings(parse(rb"lowerdir+=/a\:b")) == (Setting(b"lowerdir+", rb"/a\:b", rb"/a\:b"),)
+    given = parse(b"lowerdir=/a:/b,lowerdir+=/c")
+    assert settings(given)[0] == Setting(b"lowerdir", b"/a:/b", None)
 
 
 def test_the_last_of_several_lists_wins_as_in_the_kernel() -> None:

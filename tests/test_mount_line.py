@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ovl_linkd.formats import mount8, mount_line
+from ovl_linkd.formats import mount8, mount_line, shell
 from ovl_linkd.formats.judging import BY_VALUE, HELPER, MOUNT2, Means
 from ovl_linkd.overlay.options import Malformed
 from ovl_linkd.overlay.shorten import Prefix, Tables
@@ -77,6 +77,14 @@ def test_options_are_found_wherever_mount_finds_them(line: bytes, expected: byte
         (b"lowerdir=/var\"/lib\"/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1",
          b"'lowerdir=/run/ctrdl/1'"),
         (b"lowerdir=/srv/it\\'s\\ \\$5/1", b"lowerdir=/o/1"),
+        # What continues the line within the target goes with it.
+        (b"lowerdir=/srv/it\\'s\\\n\\ \\$5/1", b"lowerdir=/o/1"),
+        (b"\"lowerdir=/srv/it's\\\n \\$5/1\"", b'"lowerdir=/o/1"'),
+        (b"'lowerdir=/srv/it'\"'s \"'$5/1'", b"'lowerdir=/o/1'"),
+        # A dollar sign that begins nothing, and a hash within a word, stand for themselves.
+        (b"lowerdir=@/a$:/b$", b"lowerdir=/run/ctrdl/a$:/b$"),
+        (b'"lowerdir=@/a$:/b$ "', b'"lowerdir=/run/ctrdl/a$:/b$ "'),
+        (b"lowerdir=@/1:#x", b"lowerdir=/run/ctrdl/1:#x"),
         (b"\"lowerdir=/srv/it's \\$5/1\"", b'"lowerdir=/o/1"'),
     ],
 )  # fmt: skip
@@ -96,6 +104,44 @@ def test_the_quoting_of_what_changes_is_kept(word: bytes, expected: bytes) -> No
 def test_expand_quotes_what_the_shell_would_take_for_itself(word: bytes, expected: bytes) -> None:
     line = b"mount -t overlay overlay -o %b /target"
     assert mount_line.expand(line % word, LINKS) == line % expected
+
+
+def test_a_newline_in_a_path_is_quoted_and_not_taken_for_the_end_of_a_line() -> None:
+    links = [Prefix("n", b"/srv/a\nb", b"/n")]
+    line = b"mount -t overlay o /t -o lowerdir=/n/1"
+    long = b"mount -t overlay o /t -o 'lowerdir=/srv/a\nb/1'"
+    assert mount_line.expand(line, links) == long
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"a <b >&2 c 2>&1 >d&e", [[b"a", b"b", b"2", b"c", b"2", b"1", b"d"], [b"e"]]),
+        (b"a>b<c;(d|e)\nf", [[b"a", b"b", b"c"], [b"d"], [b"e"], [b"f"]]),
+        (b"a \\\n \\\n  b\\\nc", [[b"a", b"bc"]]),
+        (b"a # b", [[b"a"]]),
+        (b"a#b '' c", [[b"a#b", b"", b"c"]]),
+        (b'"a\\\nb" "\\a\\$\\`\\"\\\\"', [[b"ab", b'\\a$`"\\']]),
+        (b"a\\", [[b"a\\"]]),
+        (b"\\a\\ b", [[b"a b"]]),
+    ],
+)
+def test_a_text_is_parted_as_a_shell_parts_it(text: bytes, words: list[list[bytes]]) -> None:
+    found = shell.commands(text)
+    assert [[word.value for word in command] for command in found] == words
+    assert not any(word.unknown for command in found for word in command)
+
+
+@pytest.mark.parametrize(("text", "offset"), [(b"ab 'c", 3), (b'ab "c\\"', 3), (b"a'b' 'c", 5)])
+def test_where_an_open_quote_begins_is_said(text: bytes, offset: int) -> None:
+    with pytest.raises(shell.Unclosed, match=f"at offset {offset} ") as caught:
+        shell.commands(text)
+    assert caught.value.offset == offset
+
+
+def test_of_several_unknown_things_the_first_is_named() -> None:
+    ((word,),) = shell.commands(b'a$B"$C"*')
+    assert word.unknown == "$B"
 
 
 @pytest.mark.parametrize(

@@ -200,10 +200,8 @@ class _Reader:
 
 def _in_one_quoting(text: bytes, places: tuple[tuple[int, int, int], ...]) -> bool:
     """Whether nothing but the bytes of PLACES stands between the first and the last."""
-    if not places:
-        return False
-    quoting = places[0][2]
-    return all(place[2] == quoting for place in places) and all(
+    # Where the quoting changes, a quote stands between.
+    return bool(places) and all(
         left[1] == right[0] or text[left[1] : right[0]] == b"\\\n"
         for left, right in pairwise(places)
     )
