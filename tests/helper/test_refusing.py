@@ -98,6 +98,14 @@ def test_an_empty_target_is_not_the_working_directory(
     assert Path("/proc/self/mountinfo").read_text() == before
 
 
+def test_an_empty_namespace_is_not_the_one_we_are_in(machine: Machine, layers: list[bytes]) -> None:
+    for count in (2, COUNT):
+        words = ("-N", "", "-o", lower(layers[:count]), "overlay", machine.target)
+        said = refused(machine.run("mount.overlay", *words), code=2)
+        assert said == "no way into the mount namespace '': No such file or directory"
+    assert not machine.line()
+
+
 def test_without_the_privilege(machine: Machine, layers: list[bytes]) -> None:
     nobody = ("setpriv", "--reuid=65534", "--clear-groups")
     done = machine.run(*nobody, "mount.overlay", "-o", lower(layers), machine.target)

@@ -199,7 +199,8 @@ def _enter(namespace: bytes) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        what = f"no way into the mount namespace {os.fsdecode(path)}: {error.strerror}"
+        shown = os.fsdecode(path) or "''"
+        what = f"no way into the mount namespace {shown}: {error.strerror}"
         raise UserError(what, "", _SYSTEM) from None
 
 
