@@ -6,13 +6,11 @@ Debian's own containerd says whether it takes what `init` prints; older and newe
 import os
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-import ovl_linkd
 from ovl_linkd.commands import init_drop_in
 from ovl_linkd.doctor import containerd
 from ovl_linkd.doctor.finding import NOTE, OK, WRONG, Finding
@@ -23,11 +21,11 @@ from ovl_linkd.machine.containerd import PLUGIN, Containerd
 from ovl_linkd.machine.containerd_mounts import Room, room
 from ovl_linkd.overlay import mounting
 from ovl_linkd.overlay.limits import Limits
+from tests.daemon.world import command
 from tests.kernel.world import in_a_private_world
 from tests.system.containerd.images import UNPACKED
 
 TOP = Path(__file__).parents[1]
-DAEMON = str(Path(ovl_linkd.__file__).parents[1])
 STORE = f"/var/lib/containerd/{PLUGIN}"
 LINKS = [Link("ctrd", "/run/ctrd", STORE), Link("ctrdl", "/run/ctrdl", f"{STORE}/snapshots")]
 PAGE = Limits(mount=4_095, fsconfig=255, layers=500, mountinfo=65_000)
@@ -150,17 +148,6 @@ def test_it_is_asked_which_one_it_is(
 # --- files of each version ---------------------------------------------------------------------
 
 
-def ours(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "ovl_linkd", *words],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": DAEMON, "PYTHONDONTWRITEBYTECODE": "1"},
-        check=False,
-        cwd="/",
-    )
-
-
 def containerd_says(*words: str) -> str:
     command = [f"{PROGRAMS}/containerd", *words]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -168,7 +155,7 @@ def containerd_says(*words: str) -> str:
 
 def fragment() -> str:
     """What goes into containerd's configuration, without the drop-in, as `init` prints it."""
-    done = ours("init", "--containerd", "--config", str(TOP / "config/examples/containerd.yaml"))
+    done = command("init", "--containerd", "--config", str(TOP / "config/examples/containerd.yaml"))
     # The offer of a guarded link goes to whoever reads it, not into the file.
     assert (done.returncode, re.sub("(?m)^#.*\n", "", done.stderr)) == (0, "")
     return done.stdout.partition("# /etc/systemd/")[0]
@@ -272,7 +259,7 @@ def test_a_file_that_can_t_be_used_is_said_in_one_line(text: str, reason: str) -
     (one,) = containerd.findings(LINKS, [machine.read()])
     assert reason in one.what
     assert "\n" not in one.what
-    done = ours("init", "--containerd")
+    done = command("init", "--containerd", environment={"PATH": os.environ["PATH"]})
     assert (done.returncode, done.stdout) == (1, "")
     assert reason in done.stderr.partition("\n")[0]
     assert done.stderr.count("\n") == 2, "with its hint"

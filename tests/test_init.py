@@ -1,15 +1,12 @@
 """`ovl-linkd init`: what it finds, what it writes, and that it never overwrites."""
 
 import os
-import subprocess
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-import ovl_linkd
 from ovl_linkd import config_files, published
 from ovl_linkd.commands import init, init_config, init_drop_in
 from ovl_linkd.config import load
@@ -18,25 +15,14 @@ from ovl_linkd.links.flags import is_append_only
 from ovl_linkd.links.link import Link
 from ovl_linkd.machine.containerd import PLUGIN, Containerd
 from ovl_linkd.overlay import mounting
+from tests.daemon.world import command
 from tests.kernel.world import in_a_private_world
 
 TOP = Path(__file__).parents[1]
-DAEMON = str(Path(ovl_linkd.__file__).parents[1])
 STORE = f"/var/lib/containerd/{PLUGIN}"
 NONE = Containerd("its defaults", False)
 ROOT = Link("ctrd", "/run/ctrd", STORE)
 LAYERS = Link("ctrdl", "/run/ctrdl", f"{STORE}/snapshots")
-
-
-def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "ovl_linkd", *words],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": DAEMON, "PYTHONDONTWRITEBYTECODE": "1"},
-        check=False,
-        cwd="/",
-    )
 
 
 def loaded(text: str, directory: Path) -> dict[str, tuple[str, str]]:
@@ -137,16 +123,16 @@ def test_a_path_that_yaml_can_t_hold_is_refused(tmp_path: Path) -> None:
 def test_it_is_written_once_and_never_again() -> None:
     file = Path("/run/etc/config.yaml")
 
-    first = call("init", "--config", file)
+    first = command("init", "--config", file)
     assert (first.returncode, first.stderr) == (0, "")
     assert first.stdout.startswith(f"{file} written\n")
     assert file.stat().st_mode & 0o777 == 0o644
-    checked = call("check", "--config", file)
+    checked = command("check", "--config", file)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout.startswith(f"ctrd: /run/ctrd -> {STORE}\n")
 
     file.write_text("mine")
-    second = call("init", "--config", file)
+    second = command("init", "--config", file)
     assert (second.returncode, second.stdout, file.read_text()) == (1, "", "mine")
     assert second.stderr == (
         f"ovl-linkd init: {file} is there and is not overwritten\n"
@@ -159,7 +145,7 @@ def test_it_is_written_once_and_never_again() -> None:
 def test_everybody_may_read_it_whatever_the_umask() -> None:
     """`rewrite` is for everybody, and reads it, too; hardened machines have a umask of 077."""
     os.umask(0o077)
-    assert call("init", "--config", "/run/etc/config.yaml").returncode == 0
+    assert command("init", "--config", "/run/etc/config.yaml").returncode == 0
     assert Path("/run/etc").stat().st_mode & 0o777 == 0o755
     assert Path("/run/etc/config.yaml").stat().st_mode & 0o777 == 0o644
 
@@ -172,7 +158,7 @@ def test_what_can_t_be_written_leaves_nothing_and_is_named() -> None:
     mounting.mount("tmpfs", "/run/full", "tmpfs", 0, b"nr_blocks=1")
     Path("/run/full/rest").write_bytes(bytes(os.sysconf("SC_PAGE_SIZE")))
     for name, said in (("file/x.yaml", "File exists: /run/file"), ("full/x.yaml", "No space")):
-        done = call("init", "--config", f"/run/{name}")
+        done = command("init", "--config", f"/run/{name}")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"ovl-linkd init: {said}")
         assert os.listdir("/run/full") == ["rest"]
@@ -183,12 +169,12 @@ def test_what_can_t_be_written_leaves_nothing_and_is_named() -> None:
 def test_a_symlink_in_its_place_is_not_followed() -> None:
     """It may lead to nothing yet: writing through it would make a file that nobody asked for."""
     Path("/run/config.yaml").symlink_to("/run/elsewhere")
-    assert call("init", "--config", "/run/config.yaml").returncode == 1
+    assert command("init", "--config", "/run/config.yaml").returncode == 1
     assert not os.path.lexists("/run/elsewhere")
 
 
 def test_printed_it_is_the_same_and_touches_nothing(tmp_path: Path) -> None:
-    done = call("init", "--print", "--config", tmp_path / "c.yaml")
+    done = command("init", "--print", "--config", tmp_path / "c.yaml")
     assert (done.returncode, done.stderr) == (0, "")
     assert loaded(done.stdout, tmp_path)["ctrd"][0] == "/run/ctrd"
     assert not (tmp_path / "c.yaml").exists()
@@ -198,7 +184,7 @@ def test_printed_it_is_the_same_and_touches_nothing(tmp_path: Path) -> None:
 
 
 def test_containerd_gets_the_link_to_its_root_and_the_drop_in() -> None:
-    done = call("init", "--containerd", "--config", TOP / "config/examples/containerd.yaml")
+    done = command("init", "--containerd", "--config", TOP / "config/examples/containerd.yaml")
     assert done.returncode == 0
     fragment, _, drop_in = done.stdout.partition("# /etc/systemd/system/containerd.service.d/")
     assert tomllib.loads(fragment) == {
@@ -212,7 +198,7 @@ def test_containerd_gets_the_link_to_its_root_and_the_drop_in() -> None:
 @pytest.mark.skipif(is_append_only("/run") is None, reason="needs a /run that may be append-only")
 def test_a_guard_is_offered_to_the_link_that_has_none(tmp_path: Path) -> None:
     """Word for word what makes the very same link a guarded one."""
-    offered = call("init", "--containerd", "--config", TOP / "config/examples/containerd.yaml")
+    offered = command("init", "--containerd", "--config", TOP / "config/examples/containerd.yaml")
     (line,) = [line for line in offered.stderr.splitlines() if line.startswith("# links: ")]
     (tmp_path / "config.yaml.d").mkdir()
     (tmp_path / "config.yaml").write_text((TOP / "config/examples/containerd.yaml").read_text())
@@ -223,7 +209,7 @@ def test_a_guard_is_offered_to_the_link_that_has_none(tmp_path: Path) -> None:
 
     guarded = tmp_path / "guarded.yaml"
     guarded.write_text(f"links: {{ctrd: {{path: /run/g/c, target: {STORE}, guard: append-only}}}}")
-    done = call("init", "--containerd", "--config", guarded)
+    done = command("init", "--containerd", "--config", guarded)
     assert (done.returncode, done.stderr) == (0, "")
     assert 'root_path = "/run/g/c"' in done.stdout
 
@@ -233,7 +219,7 @@ def test_without_a_link_to_its_root_it_says_what_is_missing(tmp_path: Path) -> N
     file = tmp_path / "c.yaml"
     file.write_text(f"links: {{ctrdl: {{path: /run/ctrdl, target: {LAYERS.target}}}}}\n")
     file.chmod(0o644)
-    done = call("init", "--containerd", "--config", file)
+    done = command("init", "--containerd", "--config", file)
     assert (done.returncode, done.stdout) == (1, "")
     assert STORE in done.stderr
 
@@ -284,12 +270,12 @@ def test_only_what_lies_outside_run_needs_a_drop_in_for_the_daemon(tmp_path: Pat
     inside = "links: {a: {path: /run/a, target: /srv}}\n"
     file.write_text(inside)
     file.chmod(0o644)
-    done = call("init", "--drop-in", "ovl-linkd", "--config", file)
+    done = command("init", "--drop-in", "ovl-linkd", "--config", file)
     assert (done.returncode, done.stdout) == (0, "")
     assert "nothing has to be added" in done.stderr
 
     file.write_text(inside + "metrics-file: /srv/textfile/o.prom\n")
-    done = call("init", "--drop-in", "ovl-linkd.service", "--config", file)
+    done = command("init", "--drop-in", "ovl-linkd.service", "--config", file)
     assert done.stdout.startswith("# /etc/systemd/system/ovl-linkd.service.d/ovl-linkd.conf\n")
     assert "\nRequiresMountsFor=/srv/textfile\n" in done.stdout
     assert "\nReadWritePaths=-/srv/textfile\n" in done.stdout
@@ -320,7 +306,7 @@ def test_a_drop_in_is_written_and_written_anew_but_never_over_somebody_s_own(
 
 def test_options_that_don_t_go_together() -> None:
     for words in (("--write",), ("--print", "--containerd"), ("--containerd", "--link", "x")):
-        done = call("init", *words)
+        done = command("init", *words)
         assert (done.returncode, done.stdout) == (2, "")
 
 
@@ -330,7 +316,7 @@ def test_a_unit_without_a_name_is_refused() -> None:
     """`--drop-in "$UNIT"`, and there is no UNIT: the configuration was written instead."""
     mounting.mount("tmpfs", "/etc", "tmpfs", 0, b"mode=0755")
     for more in ((), ("--write",), ("--link", "x")):
-        done = call("init", "--drop-in", "", *more)
+        done = command("init", "--drop-in", "", *more)
         assert (done.returncode, done.stdout) == (2, "")
         assert "'' is no name of a unit" in done.stderr
     assert not os.path.lexists(init.FILE)
@@ -354,7 +340,7 @@ def test_units_are_made_from_the_configuration_not_from_what_the_daemon_says(
     published.write(published.Published((hostile,), "/run/s", config_files.stamp(None)))
     assert published.known(None).links == (hostile,)
 
-    done = call("init", *what)
+    done = command("init", *what)
 
     assert done.returncode == 0, done.stderr
     assert "/run/ctrd" in done.stdout
@@ -366,6 +352,6 @@ def test_a_faulty_configuration_makes_no_unit(tmp_path: Path) -> None:
     file.write_text("links: 1\n")
     file.chmod(0o644)
     for what in (("--drop-in", "x"), ("--containerd",)):
-        done = call("init", *what, "--config", file)
+        done = command("init", *what, "--config", file)
         assert (done.returncode, done.stdout) == (1, "")
         assert f"hint: ovl-linkd check --config {file}\n" in done.stderr

@@ -5,6 +5,7 @@ The kernel is the machine's, the programs are not.
 """
 
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,3 +60,12 @@ class Userland:
         said = f"{words} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         assert code in (None, done.returncode), said
         return done
+
+
+def put_podman(root: Path) -> None:
+    """Have Podman in the system below ROOT: unpacked, where this machine has none of its own."""
+    unpacked = TOP / "build/podman"
+    if unpacked.exists():
+        subprocess.run(["cp", "-a", unpacked / "etc", unpacked / "usr", root], check=True)
+    else:
+        assert shutil.which("podman"), "podman is unpacked by: make setup-test"

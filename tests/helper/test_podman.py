@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from ovl_linkd.overlay import mounting
 from tests.helper.world import FRONT
 from tests.system.containerd import images
-from tests.userland import TOP, Userland
+from tests.userland import TOP, Userland, put_podman
 
 pytestmark = pytest.mark.needs("root")
 
@@ -25,12 +24,7 @@ def podman(library: Path, scratch: Path) -> Userland:
     place = scratch / "system"
     place.mkdir()
     system = Userland(Path("/"), place)
-    unpacked = TOP / "build/podman"
-    if unpacked.exists():
-        parts = [unpacked / "etc", unpacked / "usr"]
-        subprocess.run(["cp", "-a", *parts, system.root], check=True)
-    elif not shutil.which("podman"):
-        pytest.fail("no podman: make setup-test")
+    put_podman(system.root)
     for fresh in ("/run", "/var/lib/containers", "/var/tmp"):
         system.path(fresh).mkdir(parents=True, exist_ok=True)
         mounting.mount("tmpfs", os.fspath(system.path(fresh)), "tmpfs")

@@ -39,8 +39,6 @@ def machine(installed: Path, scratch: Path) -> Iterator[Machine]:
     made.enable("ovl-linkd")
     (made.root / TARGET[1:]).mkdir(mode=0o700, parents=True, exist_ok=True)
     yield made
-    if made.on:
-        print(made.run("journalctl", "-q", "--no-pager", "-o", "short-precise", code=None).stdout)
     made.scrap()
 
 

@@ -84,6 +84,12 @@ class Machine:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
+    def have(self, program: Path, directory: str) -> None:
+        """Have PROGRAM, a file of the checkout, in DIRECTORY, in the place of the host's own."""
+        there = self.path(f"{directory}/{program.name}")
+        there.unlink(missing_ok=True)
+        there.symlink_to(Path(CHECKOUT) / program.relative_to(TOP))
+
     def boot(self, timeout: float = 30) -> None:
         """Start, and wait until systemd has done all that a boot does."""
         self._cgroup.mkdir()
@@ -189,9 +195,24 @@ class Machine:
                 os.rmdir(directory)
 
     def scrap(self) -> None:
-        """Pull the plug, and take the machine apart."""
+        """Print its journal, which pytest shows where a test failed; take the machine apart."""
+        if self.on:
+            words = ("journalctl", "-q", "--no-pager", "-o", "short-precise")
+            print(self.run(*words, code=None).stdout)
         self.off()
         subprocess.run(["umount", self.root], check=True)
+
+
+def with_a_disk(installed: Path, scratch: Path, at: str, *options: str) -> Machine:
+    """A machine for containers, off, in directories of SCRATCH. A disk is mounted AT.
+
+    No layer of an overlay may lie in another one; and runc wants some calls of its own.
+    """
+    disk, place = scratch / "disk", scratch / "machine"
+    for directory in (disk, place):
+        directory.mkdir(mode=0o711)
+    calls = "--system-call-filter=@keyring bpf"
+    return Machine(installed, place, f"--bind={disk}:{at}", calls, *options)
 
 
 def sweep() -> None:

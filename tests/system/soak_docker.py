@@ -15,7 +15,7 @@ import pytest
 from tests.bundles import LOOK, seen
 from tests.kernel.world import all_of, make_layers
 from tests.system.containerd.images import UNPACKED
-from tests.system.machine import CHECKOUT, LINK, TARGET, TOP, Machine
+from tests.system.machine import LINK, TARGET, TOP, Machine, with_a_disk
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc")
@@ -33,22 +33,11 @@ DOCKERD = (
 @pytest.fixture(params=["bookworm", "trixie", "sid"])
 def machine(request: pytest.FixtureRequest, installed: Path, scratch: Path) -> Iterator[Machine]:
     """A machine that is up, with the layers, and with an image of busybox to be made."""
-    disk, place = scratch / "disk", scratch / "machine"
-    for directory in (disk, place):
-        directory.mkdir(mode=0o711)
-    made = Machine(
-        installed,
-        place,
-        f"--bind={disk}:/var/lib/docker",  # no layer of an overlay may lie in another one
-        f"--bind={scratch}/layers:{TARGET}",
-        "--system-call-filter=@keyring bpf",
-    )
+    made = with_a_disk(installed, scratch, "/var/lib/docker", f"--bind={scratch}/layers:{TARGET}")
     make_layers(IDS, os.fsencode(scratch / "layers"))
     unpacked = TOP / f"build/containers-{request.param}"
     for program in [*unpacked.glob("usr/bin/*"), *unpacked.glob("usr/sbin/*")]:
-        there = made.path(f"/usr/local/bin/{program.name}")
-        there.unlink(missing_ok=True)  # where this machine has its own
-        there.symlink_to(Path(CHECKOUT) / program.relative_to(TOP))
+        made.have(program, "/usr/local/bin")
     image = made.path("/srv/image")
     (image / "bin").mkdir(parents=True)
     for name in ("m", "run"):
@@ -61,7 +50,6 @@ def machine(request: pytest.FixtureRequest, installed: Path, scratch: Path) -> I
     made.enable("ovl-linkd")
     made.boot()
     yield made
-    print(made.run("journalctl", "-q", "--no-pager", code=None).stdout)
     made.scrap()
 
 

@@ -4,8 +4,6 @@ Debian's own, with the README's configuration; tests/helper/test_podman.py has i
 """
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,8 @@ import pytest
 
 from tests.system.containerd import images
 from tests.system.containerd.images import LOOK, seen
-from tests.system.machine import TOP, Machine
+from tests.system.machine import TOP, Machine, with_a_disk
+from tests.userland import put_podman
 
 pytestmark = pytest.mark.needs("root", "systemd-nspawn", "runc", "crun")
 
@@ -25,21 +24,8 @@ RUN = ("run", "--network=none", "--pids-limit=0")
 @pytest.fixture
 def machine(installed: Path, scratch: Path) -> Iterator[Machine]:
     """A machine that is up and has Podman, with an image in it."""
-    disk, place = scratch / "disk", scratch / "machine"
-    for directory in (disk, place):
-        directory.mkdir(mode=0o711)
-    made = Machine(
-        installed,
-        place,
-        f"--bind={disk}:/var/lib/containers",  # no layer of an overlay may lie in another one
-        "--system-call-filter=@keyring bpf",
-    )
-    unpacked = TOP / "build/podman"
-    if unpacked.exists():
-        parts = [unpacked / "etc", unpacked / "usr"]
-        subprocess.run(["cp", "-a", *parts, made.root], check=True)
-    elif not shutil.which("podman"):
-        pytest.fail("no podman: make setup-test")
+    made = with_a_disk(installed, scratch, "/var/lib/containers")
+    put_podman(made.root)
     told = dict(re.findall(r"(?ms)^```toml\n\[(\w+)\]\n(.*?)^```", (TOP / "README.md").read_text()))
     for file, table in {"storage": "storage", "containers": "engine"}.items():
         made.write(f"/etc/containers/{file}.conf", f"[{table}]\n{told[table]}")

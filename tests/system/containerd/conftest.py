@@ -10,7 +10,7 @@ import pytest
 from tests.system.containerd import images, older
 from tests.system.containerd.images import UNPACKED
 from tests.system.containerd.node import LAYERS_SHORT, ROOT, SHORT, STORE, UNIT, Node
-from tests.system.machine import CHECKOUT, TOP, Machine
+from tests.system.machine import TOP, with_a_disk
 
 ARCHIVE = "/run/images.tar"  # inside
 LAYERS = (44, 45, 128, 129, 130, 133, 134, 200)
@@ -41,31 +41,16 @@ def release() -> Path:
 @pytest.fixture
 def node(installed: Path, scratch: Path, archive: Path, release: Path) -> Iterator[Node]:
     """A fresh node that is off: containerd's disk is empty, and nobody has told it of the link."""
-    store, place = scratch / "store", scratch / "machine"
-    for directory in (store, place):
-        directory.mkdir(mode=0o711)
-    made = Machine(
-        installed,
-        place,
-        f"--bind={store}:{ROOT}",
-        f"--bind-ro={archive}:{ARCHIVE}",
-        "--system-call-filter=@keyring bpf",  # what runc wants of its own
-    )
-    for program in PROGRAMS:
-        there = made.path(f"/usr/bin/{program}")
-        there.unlink(missing_ok=True)  # where this machine has its own
-        where = release / "usr/bin" / program
-        if not where.exists():
-            where = UNPACKED / "usr/bin" / program
-        there.symlink_to(Path(CHECKOUT) / where.relative_to(TOP))
+    made = with_a_disk(installed, scratch, ROOT, f"--bind-ro={archive}:{ARCHIVE}")
+    for name in PROGRAMS:
+        program = release / "usr/bin" / name
+        made.have(program if program.exists() else UNPACKED / "usr/bin" / name, "/usr/bin")
     made.write(f"/usr/lib/systemd/system/{UNIT}", (release / UNIT_FILE).read_text())
     made.write("/etc/ovl-linkd/config.yaml", LINKS)
     made.enable("ovl-linkd", UNIT)
     node = Node(made)
     node.configure()
     yield node
-    if made.on:
-        print(made.run("journalctl", "-q", "--no-pager", "-o", "short-precise", code=None).stdout)
     made.scrap()
 
 
