@@ -104,4 +104,4 @@ def take_out(options: Options) -> Asked:
             kept.append(part)
     if flags & mounting.MS_REMOUNT and other in (b"bind", b"rbind"):
         other = None  # of this one mount only the flags change, not those of its file system
-    return Asked(flags, Options(tuple(kept), options.layers), other)
+    return Asked(flags, options._replace(parts=tuple(kept)), other)

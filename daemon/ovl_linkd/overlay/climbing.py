@@ -156,7 +156,7 @@ def _topmost(options: Options) -> Options:
                 del tokens[-2:]
                 value = b"".join(tokens)
         parts.append(name + equals + value)
-    return Options(tuple(parts), options.layers)
+    return options._replace(parts=tuple(parts))
 
 
 def _explained(options: Options, error: OSError, known: str | None) -> CantMount:

@@ -206,7 +206,7 @@ def _relative(options: Options, linked: Options, directory: bytes) -> Options:
         else:
             below = _below(value, base)
             parts.append(other if below is None else name + equals + below)
-    return Options(tuple(parts), options.layers)
+    return options._replace(parts=tuple(parts))
 
 
 def _below(path: bytes, directory: bytes) -> bytes | None:

@@ -159,19 +159,28 @@ def unescape(value: bytes) -> bytes:
     return _ESCAPED.sub(rb"\1", value) if b"\\" in value else value
 
 
-def shorten_value(value: bytes, kind: int, pairs: Table, uses: dict[str, int]) -> bytes:
-    """Return VALUE by its short names; count in USES what was used for how many paths."""
+def shorten_value(
+    value: bytes,
+    kind: int,
+    pairs: Table,
+    uses: dict[str, int],
+    listed: list[bytes] | None = None,
+) -> bytes:
+    """Return VALUE by its short names; count in USES what was used for how many paths.
+
+    ``listed``: the layers of a list that was split.
+    """
     if kind == LIST:
-        if pairs.independent and b"\\" not in value:
-            return _shorten_list(value, pairs, uses)
+        if pairs.independent and listed:
+            return _shorten_list(value, listed, pairs, uses)
         return shorten_each(value, pairs, uses)
-    return _shorten_path(value, pairs, uses)
+    return shorten_path(value, pairs, uses)
 
 
 def shorten_each(value: bytes, pairs: Table, uses: dict[str, int]) -> bytes:
     """Return the list VALUE, each layer looked at by itself: slow, and right for every input."""
     tokens = layers_and_colons(value)
-    tokens[::2] = [_shorten_path(layer, pairs, uses) for layer in tokens[::2]]
+    tokens[::2] = [shorten_path(layer, pairs, uses) for layer in tokens[::2]]
     return b"".join(tokens)
 
 
@@ -197,30 +206,43 @@ def _independent(forth: tuple[Pair, ...], back: tuple[Pair, ...]) -> bool:
     return True
 
 
-def _shorten_list(value: bytes, pairs: Table, uses: dict[str, int]) -> bytes:
-    """Shorten a list without escapes, in which every colon stands between layers.
+def _shorten_list(value: bytes, layers: list[bytes], pairs: Table, uses: dict[str, int]) -> bytes:
+    """Shorten VALUE, a list of LAYERS without escapes.
 
     Not by bytes.replace(): it prepares its search anew for each layer that it finds.
     """
-    layers = value.split(b":")
+    if every := _all_by_one(value, layers, pairs, uses):
+        return every
     forth = pairs.forth if len(pairs.forth) <= _FEW else _above_any(layers, pairs)
     if len(forth) > _FEW or any(pair.old in layers for pair in forth):
         return shorten_each(value, pairs, uses)
     for pair in forth:
         new = pair.new + b"/"
         rests = list(map(bytes.removeprefix, layers, repeat(pair.old + b"/")))
-        # The usual case, that all lie under one prefix, shows in the length.
-        every = new + (b":" + new).join(rests)
-        if len(value) - len(every) == len(layers) * pair.saving:
-            uses[pair.name] = uses.get(pair.name, 0) + len(layers)
-            return every
         found = [len(rest) < len(layer) for rest, layer in zip(rests, layers, strict=True)]
         if any(found):
             uses[pair.name] = uses.get(pair.name, 0) + sum(found)
             zipped = zip(found, rests, layers, strict=True)
             layers = [new + rest if under else layer for under, rest, layer in zipped]
-            value = b":".join(layers)
-    return value
+    return b":".join(layers)
+
+
+def _all_by_one(
+    value: bytes, layers: list[bytes], pairs: Table, uses: dict[str, int]
+) -> bytes | None:
+    """The usual case, that all LAYERS lie under one prefix; None where they don't."""
+    ranks = pairs.targets.above(layers[0])
+    if not ranks:
+        return None
+    pair = pairs.forth[min(ranks)]
+    new = pair.new + b"/"
+    rests = map(bytes.removeprefix, layers, repeat(pair.old + b"/"))
+    every = new + (b":" + new).join(rests)
+    # Whether it was the case shows in the length.
+    if len(value) - len(every) != len(layers) * pair.saving:
+        return None
+    uses[pair.name] = uses.get(pair.name, 0) + len(layers)
+    return every
 
 
 def _above_any(layers: list[bytes], pairs: Table) -> tuple[Pair, ...]:
@@ -232,7 +254,9 @@ def _above_any(layers: list[bytes], pairs: Table) -> tuple[Pair, ...]:
     return tuple(pairs.forth[rank] for rank in sorted(ranks))
 
 
-def _shorten_path(path: bytes, pairs: Table, uses: dict[str, int]) -> bytes:
+def shorten_path(path: bytes, pairs: Table, uses: dict[str, int]) -> bytes:
+    """Return PATH, one layer of a list or one path as its kind of value spells it, by its short
+    name; count in USES what was used."""
     for rank in sorted(pairs.targets.above(path)):
         pair = pairs.forth[rank]
         short = pair.new + path[len(pair.old) :]

@@ -13,6 +13,7 @@ from ovl_linkd.overlay.prefixes import (
     Prefix,
     Tables,
     expand_value,
+    shorten_path,
     shorten_value,
     spell,
     unescape,
@@ -133,7 +134,7 @@ def layers_to_lease(
             # A prefix has one spelling, and no other is found by it.
             if len(layer) <= size or layer.rstrip(b"/") != spell(path, kind):
                 continue
-            if len(shorten_value(layer, kind, pairs, {})) > size:
+            if len(shorten_path(layer, pairs, {})) > size:
                 found[path] = None
     return list(found)
 
@@ -181,9 +182,10 @@ def _shortened(
         if kind is not None and equals:
             pairs = (for_layers if for_layers and name in LOWER else tables).of(kind)
             if pairs.forth:
-                part = b"%b=%b" % (name, shorten_value(value, kind, pairs, uses))
+                short = shorten_value(value, kind, pairs, uses, options.listed(part))
+                part = b"%b=%b" % (name, short)
         parts.append(part)
-    return Options(tuple(parts), options.layers)
+    return options._replace(parts=tuple(parts))
 
 
 def _taken(text: bytes, ceiling: int, limits: Limits) -> bool:
