@@ -30,10 +30,11 @@ _ATTEMPTS = 4  # looks in a row at a path that changes while it is looked at
 class _Entry:
     """What the keeper remembers of one link."""
 
-    __slots__ = ("known", "link", "retry", "rivalry", "status")
+    __slots__ = ("known", "link", "parent", "retry", "rivalry", "status")
 
     def __init__(self, link: Link, known: bool) -> None:
         self.link = link
+        self.parent = os.path.dirname(link.path)
         self.known = known  # the link was right once: what is there instead is not a first sight
         self.status: Status | None = None
         self.retry = Retry()
@@ -146,7 +147,7 @@ class Keeper:
     ) -> tuple[Observation | None, Repair | None]:
         """Put one link right if it isn't; the fields of an Outcome."""
         try:
-            if reason := _unsafe(entry.link, safe):
+            if reason := _unsafe(entry, safe):
                 return _untouched(entry.link, reason), None
             for _ in range(_ATTEMPTS):
                 if done := self._attempt(entry, now):
@@ -183,7 +184,7 @@ class Keeper:
     def _hold_back(self, entry: _Entry, now: float, seen: Observation) -> Observation | None:
         """What to say if the foreign symlink SEEN can't be replaced now; None if it may be."""
         link = entry.link
-        if is_append_only(parent := os.path.dirname(link.path)):
+        if is_append_only(parent := entry.parent):
             # rename(2) would fail, and leave a temporary name that can't be removed any more.
             reason = f"{seen.reason}, and can't be replaced: {parent} is append-only"
             return seen._replace(state="failing", reason=reason, remedy=_unguard(link, parent))
@@ -249,14 +250,13 @@ class Keeper:
         return failed
 
 
-def _unsafe(link: Link, safe: dict[str, str | None]) -> str | None:
-    """Why LINK may not be touched where it lies. SAFE: what was found out in this round."""
-    if link.allow_unsafe_parent:
+def _unsafe(entry: _Entry, safe: dict[str, str | None]) -> str | None:
+    """Why a link may not be touched where it lies. SAFE: what was found out in this round."""
+    if entry.link.allow_unsafe_parent:
         return None
-    parent = os.path.dirname(link.path)
-    if parent not in safe:
-        safe[parent] = unsafe_ancestor(link.path)
-    return safe[parent]
+    if entry.parent not in safe:
+        safe[entry.parent] = unsafe_ancestor(entry.link.path)
+    return safe[entry.parent]
 
 
 def _untouched(link: Link, reason: str) -> Observation:

@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import select
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 
 import inotify_simple
@@ -168,8 +168,9 @@ class Watch:
         self.unwatched.clear()  # what no way passes any more is no trouble
         return self._again(self._trails.values(), {})
 
-    def _again(self, stale: Iterable[_Trail], tags: dict[str, None]) -> list[str]:
-        tags.update((trail.tag, None) for trail in self._walk(stale))
+    def _again(self, stale: Collection[_Trail], tags: dict[str, None]) -> list[str]:
+        if stale:  # where only the end of a way has changed, nothing comes before the repair
+            tags.update((trail.tag, None) for trail in self._walk(stale))
         return list(tags)
 
     def _walk(self, trails: Iterable[_Trail]) -> Iterable[_Trail]:
