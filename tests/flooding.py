@@ -16,6 +16,8 @@ _MESSAGES = (
     b"x" * 300_000,
     b"[" * 50_000 + b"\0",
     _STATUS * 200,
+    b"\0" * 200_000,
+    b"0\0" * 100_000,
     b'{"method":"org.ovl-linkd.Control.Rewrite","parameters":{"options":"lowerdir='
     + b":".join(b"/%d" % number for number in range(9_000))
     + b'"}}\0',

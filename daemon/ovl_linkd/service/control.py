@@ -24,12 +24,12 @@ from asyncvarlink import (
     varlinkmethod,
 )
 from asyncvarlink.serviceinterface import PermissionDenied, VarlinkServiceInterface
-from asyncvarlink.types import JSONObject
 
 from ovl_linkd import __version__
 from ovl_linkd.links import history, terms
 from ovl_linkd.service import wire
-from ovl_linkd.service.peer import Incoming, Peer
+from ovl_linkd.service.calls import Calls, Transport
+from ovl_linkd.service.peer import Peer
 from ovl_linkd.service.socket import Connection
 from ovl_linkd.service.turns import Turns
 from ovl_linkd.service.wire import Link, Problem, Refused, Rewritten, Service, State, link
@@ -200,31 +200,32 @@ class _Protocol(VarlinkInterfaceServerProtocol):
         super().__init__(registry)
         self._turns = turns
         self._peer = peer
-        self._incoming = Incoming(peer)
+        self._calls: Calls | None = None
         self._sent: asyncio.Future[None] | None = None
         self._following: asyncio.Future[None] | None = None  # a Monitor that is under way
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        answer = partial(self.request_received, fds=None)
+        self._calls = Calls(self._turns, self._peer, cast("Transport", transport), answer)
+
     def message_received(self, data: bytes, fds: FileDescriptorArray | None) -> None:
-        self._turns.catch_up()  # a turn of the loop may bring 256 messages: the links go first
-        if not self._incoming.takes(data):
-            self.close()
-            return
-        try:
-            # No call takes descriptors: what came along is closed when this returns.
-            super().message_received(data, None)
-        except (ValueError, RecursionError):
-            self.close()  # json raises more than the library expects: too many digits, too deep
+        """Not the library's: it decodes at once whatever has come, and goes on where it can't."""
+        del fds  # there are none: see Plain
+        assert self._calls
+        self._calls.said(data)
 
     def send_reply(
         self, reply: VarlinkMethodReply, fds: list[int] | None = None, autoclose: bool = True
     ) -> asyncio.Future[None]:
         self._sent = super().send_reply(reply, fds, autoclose)
+        self._sent.add_done_callback(self._hung_up)
         return self._sent
 
-    def request_received(
-        self, obj: JSONObject, fds: FileDescriptorArray | None
-    ) -> asyncio.Future[None] | None:
-        return self._turns.take(partial(super().request_received, obj, fds), self._peer)
+    def _hung_up(self, sent: "asyncio.Future[None]") -> None:
+        """Whoever can't be answered any more has nothing to ask: the rest of it is not read."""
+        if sent.exception():
+            self.close()
 
     def call_received(
         self, call: VarlinkMethodCall, fds: FileDescriptorArray | None

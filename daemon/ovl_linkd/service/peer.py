@@ -1,11 +1,15 @@
-"""Who is at the other end of a connection, and how long a request of theirs may be."""
+"""Who is at the other end of a connection, and what is taken from them: bytes, nothing else."""
 
 import os
+import signal
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-MOST_BYTES = 256 * 1024  # of one request: 131,060 bytes of options fit
-MOST_MARKS = 4_000  # commas and backslashes in one of a stranger's: each takes time to understand
+_READ_SIZE = 16_384  # bytes
+_SO_PASSRIGHTS = 83  # asm-generic/socket.h
+_MOMENT = 0.005  # seconds
 
 
 class Peer:
@@ -17,19 +21,39 @@ class Peer:
         self.trusted = self.uid in (0, os.geteuid())
 
 
-class Incoming:
-    """The request of a peer that has not come whole yet; each ends in NUL."""
+class Plain(socket.socket):
+    """A connection on which no descriptors are taken: no call needs any.
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-        self._bytes = 0
-        self._marks = 0
+    What happens when one is let go is up to who sent it. close(2) waits for the daemon of a FUSE
+    file system: so none is ever installed. A TCP socket may linger (SO_LINGER, socket(7)) for as
+    long as it says, also where it is only dropped: a signal ends that.
+    """
 
-    def takes(self, data: bytes) -> bool:
-        """Add DATA, which has come; whether what is not whole then may still become a request."""
-        end = data.rfind(0)
-        if end >= 0:
-            self._bytes = self._marks = 0
-        self._bytes += len(data) - end - 1
-        self._marks += data.count(b",", end + 1) + data.count(b"\\", end + 1)
-        return self._bytes <= MOST_BYTES and (self._peer.trusted or self._marks <= MOST_MARKS)
+    def recvmsg(
+        self, _bufsize: int, _ancbufsize: int = 0, flags: int = 0, /
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
+        """Read bytes, and nothing that came along; how many is not the library's to say."""
+        with _for_a_moment():
+            return super().recvmsg(_READ_SIZE, 0, flags)
+
+    def close(self) -> None:
+        """Close it; what was sent and not read goes with it."""
+        with _for_a_moment():
+            super().close()
+
+
+@contextmanager
+def _for_a_moment() -> Iterator[None]:
+    """A signal comes after a moment and ends what a signal can."""
+    signal.setitimer(signal.ITIMER_REAL, _MOMENT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def refuse_descriptors(listener: socket.socket) -> None:
+    """Have who sends one to a client of LISTENER get EPERM; from Linux 6.16 on."""
+    with suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+    signal.signal(signal.SIGALRM, lambda *_: None)  # it only has to come

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ovl_linkd.service.claim import Claim, Identity, identity
-from ovl_linkd.service.peer import Peer
+from ovl_linkd.service.peer import Peer, Plain, refuse_descriptors
 
 MOST_CONNECTIONS = 256  # in all
 MOST_UNTRUSTED = 192  # of users other than root and our own: they can't keep those out,
@@ -113,6 +113,7 @@ class ControlSocket:
         if self._socket is None:
             return
         try:
+            refuse_descriptors(self._socket)
             asyncio.get_running_loop().add_reader(self._socket, self._accept)
         except OSError:
             self._stop()  # or it would pass for a socket that is served
@@ -147,7 +148,7 @@ class ControlSocket:
         """Take one connection; the event loop comes back for the next, and for repairs between."""
         assert self._socket
         try:
-            connection, _address = self._socket.accept()
+            connection = Plain(fileno=self._socket.accept()[0].detach())
         except OSError as error:
             if error.errno not in _GONE:
                 # Out of descriptors, or forbidden by a security module: whoever comes stays in the

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ovl_linkd.service.peer import Peer
 
-REST = 99  # times as long as a stranger's request took, until the next one has its turn
+REST = 199  # times as long as a stranger's request took, until the next one has its turn
 
 Answer = Callable[[], "asyncio.Future[None] | None"]
 """Answers a request; gives a future if that isn't the end of it."""
@@ -22,9 +22,9 @@ class _Waiting(NamedTuple):
 class Turns:
     """Gives each request its turn; what CATCH_UP does is done before each.
 
-    Trusted ones have theirs at once. Those of strangers get a hundredth of the time, all together
-    and however many there are, so that of a hundred repairs one meets one; and of one user no more
-    than of another.
+    Trusted ones have theirs at once. Those of strangers get a two-hundredth of the time, all
+    together and however many there are, so that 99 of 100 repairs meet none; and those of one user
+    no more than those of another.
     """
 
     def __init__(self, catch_up: Callable[[], None]) -> None:

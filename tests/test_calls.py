@@ -1,0 +1,135 @@
+"""One client's calls: told apart, understood and answered each in its turn, and read no further."""
+
+import asyncio
+import json
+from typing import Any, NamedTuple, cast
+
+import pytest
+
+from ovl_linkd.service.calls import MOST_BYTES, MOST_MARKS, Calls
+from ovl_linkd.service.peer import Peer
+from ovl_linkd.service.turns import Turns
+
+
+class Someone(NamedTuple):
+    """What counts of a Peer."""
+
+    uid: int
+    trusted: bool
+
+
+ROOT, STRANGER = Someone(0, trusted=True), Someone(1001, trusted=False)
+
+
+class Client:
+    """A transport that says what was done, and the calls that were answered by it."""
+
+    def __init__(self, who: Someone = ROOT) -> None:
+        self.done: list[str] = []
+        self.answers: list[asyncio.Future[None] | None] = []
+        self.closed = self.reading = False
+        turns = Turns(lambda: None)
+        self.calls = Calls(turns, cast("Peer", who), self, self.answer)
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def answer(self, call: dict[str, Any]) -> asyncio.Future[None] | None:
+        self.done.append(call["method"])
+        return self.answers.pop(0) if self.answers else None
+
+
+def call(method: str, **more: str) -> bytes:
+    return json.dumps({"method": method, **more}).encode() + b"\0"
+
+
+def after(*said: bytes, who: Someone = ROOT) -> Client:
+    """How things are when WHO has SAID that, and some turns of the loop later."""
+
+    async def main() -> Client:
+        client = Client(who)
+        for each in said:
+            client.calls.said(each)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return client
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_calls_are_answered_in_their_order_however_they_come(size: int) -> None:
+    text = b"".join(map(call, "abc"))
+    client = after(*[text[at : at + size] for at in range(0, len(text), size)])
+    assert (client.done, client.reading, client.closed) == (["a", "b", "c"], True, False)
+
+
+def test_one_is_answered_in_a_turn_of_the_loop() -> None:
+    """Or links would wait for all that somebody asked at once."""
+
+    async def main() -> None:
+        client = Client()
+        client.calls.said(call("a") + call("b") + call("c"))
+        assert (client.done, client.reading) == (["a"], False)
+        await asyncio.sleep(0)
+        assert client.done == ["a", "b"]
+
+    asyncio.run(main())
+
+
+def test_nothing_is_read_until_the_answer_is_taken() -> None:
+    async def main() -> None:
+        client = Client()
+        taken = asyncio.get_running_loop().create_future()
+        client.answers.append(taken)
+        client.calls.said(call("a"))
+        client.calls.said(call("b"))
+        await asyncio.sleep(0.001)
+        assert (client.done, client.reading) == (["a"], False)
+        taken.set_result(None)
+        await asyncio.sleep(0.001)
+        assert (client.done, client.reading) == (["a", "b"], True)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("junk", [b"", b"no call", b"[]", b"0", b"\xff", b"[" * 9999, b"9" * 9999])
+def test_what_is_no_call_ends_it_and_what_follows_is_not_looked_at(junk: bytes) -> None:
+    client = after(junk + b"\0" + call("a"))
+    assert (client.done, client.closed) == ([], True)
+
+
+@pytest.mark.parametrize("who", [ROOT, STRANGER], ids=["root", "stranger"])
+def test_a_call_that_has_no_end_is_taken_from_nobody(who: Someone) -> None:
+    assert not after(b"x" * MOST_BYTES, who=who).closed
+    assert after(b"x" * MOST_BYTES, b"x", who=who).closed
+
+
+@pytest.mark.parametrize("mark", [",", "\\\\"])
+def test_a_stranger_s_may_not_take_long_to_understand(mark: str) -> None:
+    text = b'{"method":"a","parameters":"%b"}\0'
+    count = MOST_MARKS // len(mark) - 1  # one is between the two members
+    for who, more, answered in ((ROOT, 99, ["a"]), (STRANGER, 0, ["a"]), (STRANGER, 1, [])):
+        client = after(text % (mark.encode() * (count + more)), who=who)
+        assert (client.done, client.closed) == (answered, not answered)
+
+
+def test_a_stranger_s_words_wait_for_their_turn_before_they_are_understood() -> None:
+    """NUL bytes are a thousand messages a kilobyte, and each takes its time."""
+
+    async def main() -> None:
+        client = Client(STRANGER)
+        client.calls.said(call("a") + b"\0")
+        await asyncio.sleep(0)
+        assert (client.done, client.closed, client.reading) == (["a"], False, False)
+
+    asyncio.run(main())
