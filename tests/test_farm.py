@@ -365,6 +365,53 @@ def test_a_start_from_nothing_says_nothing(world: World) -> None:
     assert list(world.path.iterdir()) == []
 
 
+def test_a_restart_that_leased_nothing_forgets_nothing(world: World) -> None:
+    (a,) = world.lease("a")
+    for _ in range(3):
+        world.start()
+        world.farm.look(NOW)
+    assert world.lease("a") == [a]
+    assert world.farm.status().entries == 1
+
+
+def test_after_a_restart_too_that_one_goes_first_that_nobody_asked_for_longest(
+    world: World,
+) -> None:
+    world.lease("a", "b")
+    world.lease("a", now=NOW + 200)
+    world.start()
+    world.farm.look(NOW + 300)
+    assert world.farm.status().oldest == NOW + LAG
+    world.start()
+    world.farm.look(NOW + 1)
+    assert world.farm.status().oldest == NOW + 1, "nothing was asked for later than now"
+
+
+def test_a_ledger_that_is_somebody_else_s_is_not_believed(world: World) -> None:
+    """He would have us make names that lead where he likes."""
+    world.lease("a")
+    assert world.ledger.stat().st_mode & 0o7777 == 0o600
+    os.chown(world.ledger, 1, 1)
+    world.start()
+    world.farm.look(NOW)
+    (note,) = world.farm.notes
+    assert "it belongs to user 1" in note
+    assert world.farm.status().entries == 0
+
+
+def test_it_is_counted_what_was_leased_and_what_is_amiss(world: World) -> None:
+    names = world.lease("a", "b")
+    world.lease("a")
+    assert world.farm.status().leases == 3
+    for name in names:
+        (world.path / name).unlink()
+        (world.path / name).mkdir()
+    world.farm.mend(names, NOW)
+    trouble = world.farm.status().trouble
+    assert trouble is not None
+    assert trouble.reason.endswith(", and 1 more")
+
+
 def test_a_line_that_was_torn_was_never_acted_upon(world: World) -> None:
     """A machine that lost power, or a disk that was full, in the middle of a write."""
     (a,) = world.lease("a")
