@@ -29,11 +29,17 @@ closure() {
     "${simulate[@]}" | sed -n 's/^Inst \([^ ]*\).*/\1/p'
 }
 
-for_tests() {
-    local command package missing=() twelve
+# lacking: of the lines "COMMAND PACKAGE" on standard input, the packages whose command is not here.
+lacking() {
+    local command package
     while read -r command package; do
-        command -v "$command" >/dev/null || missing+=("$package")
-    done <<'END'
+        command -v "$command" >/dev/null || echo "$package"
+    done
+}
+
+for_tests() {
+    local missing twelve
+    mapfile -t missing < <(lacking <<'END'
 crun crun
 debootstrap debootstrap
 faketime faketime
@@ -44,6 +50,7 @@ shellcheck shellcheck
 systemd-nspawn systemd-container
 tmpreaper tmpreaper
 END
+    )
     [[ -e /usr/include/stdio.h ]] && command -v cc >/dev/null || missing+=(gcc libc6-dev)
     need "${missing[@]}"
     unpack build/containerd containerd docker-registry busybox-static
@@ -79,14 +86,13 @@ for_soak() {
 }
 
 for_kernels() {
-    local command package missing=()
-    while read -r command package; do
-        command -v "$command" >/dev/null || missing+=("$package")
-    done <<'END'
+    local missing
+    mapfile -t missing < <(lacking <<'END'
 cpio cpio
 qemu-system-aarch64 qemu-system-arm
 qemu-system-x86_64 qemu-system-x86
 END
+    )
     need "${missing[@]}"
 }
 

@@ -2,21 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-DAEMON = Path(__file__).parent.parent / "daemon"
-
-
-def check(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(DAEMON), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-W", "error", "-m", "ovl_linkd", "check", *map(str, words)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False, cwd="/", timeout=60
-    )
+from tests.daemon.world import command
 
 
 @pytest.fixture
@@ -35,7 +25,7 @@ links:
 
 
 def test_a_right_configuration_is_shown_link_by_link(config: Path) -> None:
-    done = check("--config", config)
+    done = command("check", "--config", config)
     directory = config.parent
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
@@ -47,7 +37,7 @@ def test_a_right_configuration_is_shown_link_by_link(config: Path) -> None:
 
 def test_what_lies_on_disk_now_is_a_warning_and_no_error(config: Path) -> None:
     """The daemon waits for both to go: a deployment must not fail for them."""
-    done = check("--config", config)
+    done = command("check", "--config", config)
     directory = config.parent
     assert done.stderr.splitlines() == [
         f"warning: link one: the target {directory}/file is not a directory",
@@ -59,7 +49,7 @@ def test_a_configuration_without_links_is_right_but_said(tmp_path: Path) -> None
     file = tmp_path / "c.yaml"
     file.write_text("")
     file.chmod(0o644)
-    done = check("--config", file)
+    done = command("check", "--config", file)
     assert (done.returncode, done.stdout) == (0, f"ok: 0 links, 1 file read: {file}\n")
     assert done.stderr == "warning: no link is configured\n"
 
@@ -69,14 +59,14 @@ def test_a_file_where_the_farm_is_to_be(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("farm: {path: /etc/fstab}\nlinks: {a: {path: /run/a, target: /srv/a}}\n")
     file.chmod(0o644)
-    done = check("--config", file)
+    done = command("check", "--config", file)
     assert done.returncode == 0
     assert done.stderr == "warning: farm: /etc/fstab is taken by something that is no directory\n"
 
 
 def test_every_mistake_is_one_line_on_standard_error(config: Path) -> None:
     config.write_text("fram: 1\nlinks: {a: {path: /run/a, target: x}}\n")
-    done = check("--config", config)
+    done = command("check", "--config", config)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         f'{config}:1:1: unknown key "fram", did you mean farm?',
@@ -86,7 +76,7 @@ def test_every_mistake_is_one_line_on_standard_error(config: Path) -> None:
 
 
 def test_a_missing_file_is_one_line_without_a_traceback(tmp_path: Path) -> None:
-    done = check("--config", tmp_path / "none.yaml")
+    done = command("check", "--config", tmp_path / "none.yaml")
     assert (done.returncode, done.stdout) == (1, "")
     what, hint = "No such file or directory", "name a file that exists, or leave the option out"
     assert done.stderr.splitlines() == [
@@ -103,18 +93,18 @@ def test_names_that_cannot_be_printed_do_not_break_the_output(
     file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n.yaml"))
     file.write_text("links: {a: {path: /run/a, target: /srv/é}}")
     file.chmod(0o644)
-    done = check("--config", file)
+    done = command("check", "--config", file)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
     file.write_text("é: 1")
-    done = check("--config", file)
+    done = command("check", "--config", file)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 2
     assert "Traceback" not in done.stderr
 
 
 def test_json_of_a_right_configuration(config: Path) -> None:
-    done = check("--config", config, "--json")
+    done = command("check", "--config", config, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     seen = json.loads(done.stdout)
     assert len(seen.pop("warnings")) == 2
@@ -136,14 +126,14 @@ def test_the_farm_is_shown(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("farm: {path: /run/f, keep: 90s}\n")
     file.chmod(0o644)
-    assert "farm: /run/f\n" in check("--config", file).stdout
-    said = json.loads(check("--config", file, "--json").stdout)["farm"]
+    assert "farm: /run/f\n" in command("check", "--config", file).stdout
+    said = json.loads(command("check", "--config", file, "--json").stdout)["farm"]
     assert said == {"path": "/run/f", "keep": 90.0, "max_entries": 100_000, "guard": "none"}
 
 
 def test_json_of_mistakes(config: Path) -> None:
     config.write_text("fram: 1\n")
-    done = check("--config", config, "--json")
+    done = command("check", "--config", config, "--json")
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout) == {
         "schema_version": 1,

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ from hypothesis import strategies as st
 
 from ovl_linkd.commands.tmpfiles import lines
 from ovl_linkd.links.link import Link
-
-DAEMON = Path(__file__).parents[1] / "daemon"
+from tests.configurations import write
+from tests.daemon.world import command
 
 pytestmark = pytest.mark.needs("systemd-tmpfiles")
 
@@ -90,32 +89,23 @@ def test_what_is_in_a_links_place_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "taken/precious").exists()
 
 
-def tmpfiles(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(DAEMON), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-W", "error", "-m", "ovl_linkd", "tmpfiles", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-
 def test_it_prints_a_line_for_each_link(tmp_path: Path) -> None:
-    file = tmp_path / "c.yaml"
-    file.write_text("links: {a: {path: /run/a, target: /b c}, d: {path: /run/d, target: /e}}\n")
-    file.chmod(0o644)
-    done = tmpfiles("--config", file)
+    text = "links: {a: {path: /run/a, target: /b c}, d: {path: /run/d, target: /e}}\n"
+    file = write(tmp_path / "c.yaml", text)
+    done = command("tmpfiles", "--config", file)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "L /run/a - - - - /b\\x20c\nL /run/d - - - - /e\n"
 
 
 def test_another_daemons_lines_do_not_replace_the_first_ones(tmp_path: Path) -> None:
     """There is one file, for the standard configuration."""
-    done = tmpfiles("--config", tmp_path / "c.yaml", "--write")
+    done = command("tmpfiles", "--config", tmp_path / "c.yaml", "--write")
     assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_a_broken_configuration_prints_nothing(tmp_path: Path) -> None:
     """So that the lines which a boot may have to start from are not replaced by none."""
-    file = tmp_path / "c.yaml"
-    file.write_text("links: 1\n")
-    file.chmod(0o644)
-    done = tmpfiles("--config", file)
+    file = write(tmp_path / "c.yaml", "links: 1\n")
+    done = command("tmpfiles", "--config", file)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{file}:1:8: " in done.stderr
