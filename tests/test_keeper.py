@@ -214,6 +214,13 @@ def test_a_configuration_that_is_read_again_forgets_nothing(world: World) -> Non
     assert (world.keeper.statuses(), world.keeper.deadline()) == (before, deadline)
 
 
+def test_what_was_done_to_a_link_that_is_kept_no_more_is_not_remembered(world: World) -> None:
+    """Where a reload comes between, and the mending before it could not be told of."""
+    outcomes = world.keeper.mend(["one"], world.now)
+    world.keeper.want([])
+    assert world.keeper.record(outcomes, world.now) == []
+
+
 def test_nobody_waits_for_a_link_that_is_kept_no_more(world: World) -> None:
     _replaced_eleven_times(world)
     world.keeper.want([])

@@ -122,6 +122,8 @@ class Keeper:
         changes = []
         unremarkable: dict[str, None] = {}
         for name, seen, repair in outcomes:
+            if name not in self._entries:
+                continue  # since it was mended, it is kept no more
             if seen is None and repair is None:
                 unremarkable[name] = None
                 continue
