@@ -6,7 +6,7 @@ cd "${BASH_SOURCE%/*}/.."
 python() { daemon/install/as-root env SOAK="${SOAK-}" CONTAINERD="${CONTAINERD-}" "$VENV/bin/python" -m "$@"; }
 
 echo "soak: 1. faults, 60 minutes: a death at every system call; every call met by every error, once"
-echo "      and for a while; 700 random histories; fights, races and floods of a minute; ten million"
+echo "      and for a while; 1,000 random histories; fights, races and floods of a minute; ten million"
 echo "      hostile texts (25 of the minutes)"
 SOAK=true python pytest --durations=0 tests/faults "$@"
 echo "soak: 2. the property tests with 10,000 examples each, 10 minutes"

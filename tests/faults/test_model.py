@@ -235,7 +235,7 @@ TestOutsideRun = OutsideRun.TestCase
 TestOfADaemon = OfADaemon.TestCase
 
 TestInProcess.settings = settings(max_examples=600 if SOAK else 12, stateful_step_count=25)
-TestOutsideRun.settings = TestInProcess.settings
+TestOutsideRun.settings = settings(max_examples=300 if SOAK else 12, stateful_step_count=25)
 # What fails is printed as it was: to make it short would take hundreds of daemons.
 TestOfADaemon.settings = settings(
     max_examples=100 if SOAK else 6, stateful_step_count=15, phases=[Phase.generate]
