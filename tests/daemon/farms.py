@@ -1,6 +1,7 @@
 """A daemon with a farm, over the real socket; and what clears such directories."""
 
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -83,11 +84,13 @@ def _rules(name: str, line: str) -> Cleaner:
     return words
 
 
+_TMPWATCH = Path(__file__).with_name("tmpwatch.py")
 CLEANERS: dict[str, Cleaner] = {
     "tmpfiles --clean": _rules("--clean", "d DIR - - - am:10d"),
     "tmpfiles --remove R": _rules("--remove", "R DIR/f"),
     "tmpfiles --remove D": _rules("--remove", "D DIR"),
     "tmpreaper": lambda place: ["tmpreaper", "--symlinks", "1d", place],
+    "tmpwatch": lambda place: [sys.executable, "-I", _TMPWATCH, "24", place],
     "find -delete": lambda place: ["find", place, "-mindepth", "1", "-delete"],
     "rm -rf": lambda place: ["rm", "-rf", place / "f", place / ".f.ovl-linkd-farm"],
 }
