@@ -15,6 +15,7 @@ from ovl_linkd.links.farm import TURN, Farm
 from ovl_linkd.links.leases import BLOCK, LAG
 from ovl_linkd.links.terms import Full, NotALayer, Unusable
 from tests.crashing import Crash, crashing, failing
+from tests.daemon.world import MS_REMOUNT, mount
 from tests.farms import KEEP, NOW, World
 
 pytestmark = pytest.mark.needs("root")
@@ -121,13 +122,17 @@ def test_a_full_farm_first_lets_go_of_what_is_over(world: World) -> None:
     assert sorted(os.listdir(world.path)) == ["2", "3"]
 
 
+def _have_lead_elsewhere(world: World, name: str) -> None:
+    (world.path / name).unlink()
+    (world.path / name).symlink_to("/elsewhere")
+
+
 def test_a_fight_over_an_entry_is_answered_after_pauses(world: World) -> None:
     """A hundred times a second it would cost a processor, and never end."""
     (name,) = world.lease("a")
 
     def replace(now: float) -> bool:
-        (world.path / name).unlink()
-        (world.path / name).symlink_to("/elsewhere")
+        _have_lead_elsewhere(world, name)
         return world.farm.mend([name], now) == 1
 
     answers = [replace(NOW + at / 100) for at in range(100)]
@@ -141,6 +146,34 @@ def test_a_fight_over_an_entry_is_answered_after_pauses(world: World) -> None:
     world.settle(NOW + 100)
     assert replace(NOW + 100)
     assert world.trouble() is None
+
+
+def test_who_asks_for_an_entry_when_a_fight_over_it_begins_gets_it_all_the_same(
+    world: World,
+) -> None:
+    """Its layer got another id, and nobody kept the old one, which options held, any more."""
+    names = world.lease("a")
+    for _ in range(11):
+        _have_lead_elsewhere(world, *names)
+        assert world.lease("a") == names
+        assert world.leads(*names) == "a"
+
+
+def test_an_entry_that_can_t_be_put_right_is_not_fought_over_and_keeps_its_id(
+    world: World,
+) -> None:
+    """Each attempt passed for one more replacement; then as above."""
+    world.path.mkdir()
+    mount("t", world.path, "tmpfs", 0, "mode=0755,nr_inodes=2")
+    names = world.lease("a")
+    _have_lead_elsewhere(world, *names)
+    for tenth in range(20):
+        with pytest.raises(Unusable, match="No space left"):
+            world.lease("a", now=NOW + tenth / 10)
+    mount("t", world.path, "tmpfs", MS_REMOUNT, "mode=0755,nr_inodes=3")
+    world.settle(NOW + 60)
+    assert world.leads(*names) == "a"
+    assert world.lease("a", now=NOW + 60) == names
 
 
 def test_an_entry_that_can_t_be_read_is_looked_at_again_before_the_resync(

@@ -499,6 +499,14 @@ def test_a_person_who_insists_needs_not_wait(world: World) -> None:
     assert world.right()
 
 
+def test_a_person_who_insists_when_a_fight_begins_needs_not_wait_either(world: World) -> None:
+    world.look()
+    for _ in range(11):
+        world.replace()
+        world.keeper.insist(["one"], world.now)
+        assert world.right()
+
+
 # --- failures --------------------------------------------------------------------------------
 
 
@@ -543,6 +551,21 @@ def test_a_full_file_system_is_failing_and_says_what_to_free(world: World) -> No
     world.replace()
     assert world.seen().state == "failing", "an exchange needs an inode more than the link"
     assert os.listdir(world.parent) == ["link"]
+
+
+def test_a_replacement_that_can_t_be_answered_is_one_however_often_it_is_looked_at(
+    world: World,
+) -> None:
+    """It was said that somebody keeps replacing the link, and not what is the matter."""
+    mount("t", world.parent, "tmpfs", 0, "mode=0755,nr_inodes=2")
+    world.replace()
+    for _ in range(20):
+        world.look(after=0.1)
+        status = world.seen()
+        assert (status.state, status.fighting) == ("failing", False)
+    mount("t", world.parent, "tmpfs", MS_REMOUNT, "mode=0755,nr_inodes=3")
+    world.look()
+    assert world.right()
 
 
 def test_after_a_person_has_insisted_the_pauses_begin_anew(world: World) -> None:

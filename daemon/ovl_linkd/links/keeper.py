@@ -181,6 +181,9 @@ class Keeper:
             old = exchange(link)
         except (FileExistsError, FileNotFoundError):
             return None
+        except OSError:
+            entry.rivalry.unanswered()
+            raise
         return None, Repair(now, "wrong", self._clock() - now, old)
 
     def _hold_back(self, entry: _Entry, now: float, seen: Observation) -> Observation | None:

@@ -60,6 +60,7 @@ class Rivalry:
             oldest = self._replaced[0] if len(self._replaced) == FIGHT_COUNT else None
             if oldest is None or now - oldest > FIGHT_WINDOW:
                 self._replaced.append(now)
+                self.next_try = None
                 return True
             self.fighting = True
         self._last = now
@@ -73,10 +74,14 @@ class Rivalry:
         self.next_try = None
         return True
 
+    def unanswered(self) -> None:
+        """The link could not be put right: at the next look the same replacement is still there."""
+        if not self.fighting:
+            self._replaced.pop()
+
     def insist(self, now: float) -> None:
-        """Answer at the next look, whatever the pause."""
-        if self.fighting:
-            self.next_try = now
+        """Answer at the next look, whatever the pause, and be it that which begins a fight."""
+        self.next_try = now
 
     def quiet_at(self) -> float | None:
         """When the fight is over if nothing more happens; None without a fight."""

@@ -120,6 +120,9 @@ class Plot:
                     exchange(link)
                 except (FileExistsError, FileNotFoundError):
                     continue
+                except OSError:
+                    self._rivals[lease.id].unanswered()
+                    raise
                 found = "wrong"
             self._settle(lease.id, now)
             return found
