@@ -20,6 +20,7 @@ import pytest
 from ovl_linkd import client
 from ovl_linkd.commands.run import FAULTY
 from ovl_linkd.service import report
+from tests.daemon.world import monitor
 from tests.faults.forked import Forked
 from tests.faults.policies import (
     ERRORS,
@@ -35,7 +36,7 @@ from tests.faults.policies import (
 from tests.faults.scene import RUN, Scene
 from tests.faults.supervised import KILL_CALLER, Call, go_on
 from tests.soak import SOAK
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.needs("root")
 
@@ -259,6 +260,22 @@ def test_a_call_that_fails_for_a_while(
         daemon.rule(go_on)
         until_healed(scene, daemon)
         assert daemon.reloaded()
+
+
+def test_who_can_t_be_answered_is_not_left_waiting(scratch: Path) -> None:
+    """One that waits for news does so without an end: `status --watch` would show what was."""
+    outage = Outage("sendmsg", errno.ENOMEM)
+    with staged(scratch, outage) as (scene, daemon):
+        daemon.start_by_default()
+        with monitor(daemon.socket) as replies:
+            next(replies)
+            daemon.rule(outage)
+            hurt(scene)
+            assert list(replies) == []
+        with pytest.raises(client.NoAnswer, match="closed the connection"):
+            client.call(daemon.socket, "Status", timeout=PATIENCE)
+        daemon.rule(go_on)
+        until_healed(scene, daemon)
 
 
 def test_a_daemon_that_only_stumbles_begins_anew(scratch: Path) -> None:
