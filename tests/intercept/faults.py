@@ -185,6 +185,11 @@ def _wait_for(place: int) -> None:
         time.sleep(0.01)
 
 
+def be_patient() -> None:
+    """A link that is away may be put right much later, as it would be by a machine that is busy."""
+    worker._MOMENT = 60.0
+
+
 def older_kernel() -> None:
     """A flag that it doesn't know, as those before 5.19 don't know one that is used."""
     seccomp._FLAGS_WANTED |= 1 << 30

@@ -160,7 +160,8 @@ def test_a_link_that_a_cleaner_took_is_waited_for(world: World, mounter: Path) -
     back = f"sleep 0.1; ln -s {world.snapshots} {world.short}"
     shell = f'rm {world.short}; {{ {back}; }} & "$0" "$@"; code=$?; wait; exit $code'
 
-    done = world.run("sh", "-c", shell, mounter, "plainly", world.file(options), world.merged)
+    words = ("sh", "-c", shell, mounter, "plainly", world.file(options), world.merged)
+    done = world.run(*words, fault="be_patient")
 
     assert done.stdout == "mount: 0\n"
     assert look(os.fsencode(world.merged)) == all_of(ids)
