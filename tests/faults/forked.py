@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from ovl_linkd import cli, client
+from ovl_linkd.service import peer
 from tests.daemon.world import Daemon, Process
 from tests.faults.supervised import Policy, Supervised, go_on
 from tests.waiting import PATIENCE
@@ -85,6 +86,7 @@ class Forked(Daemon):
         def main() -> int:
             os.environ.clear()
             os.environ.update(environment)
+            peer._MOMENT = PATIENCE  # a call that asks first takes longer, and would end by EINTR
             return cli.main(words)
 
         return Supervised(main, log.name, self._policy)
