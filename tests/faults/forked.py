@@ -10,7 +10,7 @@ from ovl_linkd import cli, client
 from ovl_linkd.service import peer
 from tests.daemon.world import Daemon, Process
 from tests.faults.supervised import Policy, Supervised, go_on
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 # What the daemon, and the process that reads its configuration, import when they need it: here, so
 # that the fork has it all.
@@ -64,12 +64,20 @@ class Forked(Daemon):
         return True
 
     def reloaded(self) -> bool:
-        """Have the configuration read anew; whether it was taken, without any patience."""
+        """Have the configuration read anew; whether it was taken, as far as a client waits."""
         try:
-            client.call(self.socket, "Reload", timeout=1)
+            client.call(self.socket, "Reload")
         except (client.NotRunning, client.NoAnswer, client.CallError):
             return False
         return True
+
+    def reloaded_in_the_end(self) -> bool:
+        """As reloaded(), or by the next attempt, made as soon as somebody listens."""
+        if self.reloaded():
+            return True
+        # What failed may have been a look at the socket, which is made anew then.
+        wait_until(lambda: client.listens(self.socket), "somebody listens")
+        return self.reloaded()
 
     def terminate(self) -> None:
         """SIGTERM."""
