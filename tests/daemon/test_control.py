@@ -382,6 +382,24 @@ def test_calls_of_who_has_gone_are_not_answered(daemon_of_all: Daemon) -> None:
     wait_until(lambda: descriptors(daemon_of_all) <= before, "all of its connections are closed")
 
 
+def test_who_is_sent_away_keeps_no_connection_by_not_reading(configured: Daemon) -> None:
+    """It was counted no more. And twenty who read on at once had the daemon give up."""
+    where, target = configured.directory, configured.directory / "t"
+    configured.write({f"l{number}": (where / f"l{number}", target) for number in range(1500)})
+    configured.start()
+    before = descriptors(configured)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(configured.socket)) for _ in range(3)]
+        for client_ in clients:
+            send(client_, {"method": f"{CONTROL}.Monitor", "more": True})
+            assert client_.recv(1), "as much of the answer as there is room for"
+            client_.sendall(b"no call\0")
+        wait_until(lambda: descriptors(configured) <= before, "no connection is left")
+        for client_ in clients:
+            while client_.recv(1_000_000):
+                pass
+
+
 def test_one_user_s_idle_connections_keep_nobody_else_out(daemon_of_all: Daemon) -> None:
     path, before = daemon_of_all.socket, descriptors(daemon_of_all)
 

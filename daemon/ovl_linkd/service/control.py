@@ -200,12 +200,14 @@ class _Protocol(VarlinkInterfaceServerProtocol):
         super().__init__(registry)
         self._turns = turns
         self._peer = peer
+        self._bytes: asyncio.BaseTransport | None = None  # the library forgets its own
         self._calls: Calls | None = None
         self._sent: asyncio.Future[None] | None = None
         self._following: asyncio.Future[None] | None = None  # a Monitor that is under way
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._bytes = transport
         answer = partial(self.request_received, fds=None)
         self._calls = Calls(self._turns, self._peer, cast("Transport", transport), answer)
 
@@ -245,6 +247,9 @@ class _Protocol(VarlinkInterfaceServerProtocol):
             self.handle_call_exception(error, oneway=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # Or the library keeps it open, and counted by nobody, until the client has taken what waits
+        # for it, and trips over the future of that, which is cancelled here.
+        cast("VarlinkTransport", self._bytes).abort()
         if self._following:
             self._following.cancel()
         super().connection_lost(exc)
