@@ -11,7 +11,7 @@ import pytest
 
 from ovl_linkd.service import socket as control
 from ovl_linkd.service.peer import Peer
-from ovl_linkd.service.socket import Connection, ControlSocket
+from ovl_linkd.service.socket import TOO_MANY_KEPT, Connection, ControlSocket
 
 
 def nobody(_connection: socket.socket, _peer: Peer) -> Connection:
@@ -117,8 +117,9 @@ def test_a_socket_that_could_not_be_listened_to_again_is_made_anew(
     assert [str(trouble) for trouble in troubles] == ["[Errno 12] Cannot allocate memory"]
 
 
+@pytest.mark.parametrize("why", ["Too many open files", TOO_MANY_KEPT])
 def test_that_nobody_is_let_in_is_said_until_somebody_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """Only who waited in vain knew of it."""
     path = str(tmp_path / "s")
@@ -136,12 +137,15 @@ def test_that_nobody_is_let_in_is_said_until_somebody_was(
         made.open()
         monkeypatch.setattr(control, "EXHAUSTED_REST", 0.01)
         with monkeypatch.context() as patch, connected(path):
-            patch.setattr(socket.socket, "accept", exhausted)
+            if why == TOO_MANY_KEPT:
+                patch.setattr(control, "MOST_KEPT", 0)
+            else:
+                patch.setattr(socket.socket, "accept", exhausted)
             made.serve()
             while len(said) < 2:
                 await asyncio.sleep(0.001)
             made.ensure()
-            assert set(said) == {"the control socket lets nobody in: Too many open files"}
+            assert set(said) == {f"the control socket lets nobody in: {why}"}
             patch.undo()
             await asyncio.wait_for(came, 30)
         made.ensure()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import IO
 
 from ovl_linkd import cli, client
-from ovl_linkd.service import peer
 from tests.daemon.world import Daemon, Process
 from tests.faults.supervised import Policy, Supervised, go_on
 from tests.waiting import PATIENCE, wait_until
@@ -94,7 +93,6 @@ class Forked(Daemon):
         def main() -> int:
             os.environ.clear()
             os.environ.update(environment)
-            peer._MOMENT = PATIENCE  # a call that asks first takes longer, and would end by EINTR
             return cli.main(words)
 
         return Supervised(main, log.name, self._policy)

@@ -28,7 +28,7 @@ _NEVER = frozenset((
     "close", "close_range", "lseek", "umask", "getsockname", "getpeername", "getsockopt", "fcntl",
     "dup2", "dup3", "wait4", "epoll_wait", "epoll_pwait", "poll", "ppoll", "recvfrom", "uname",
     "pidfd_open", "kill", "shutdown", "restart_syscall", "getrandom", "set_tid_address",
-    "prlimit64", "listen_fds", "prctl", "fstat", "setitimer",
+    "prlimit64", "listen_fds", "prctl", "fstat",
 ))  # fmt: skip
 _STAT = ("newfstatat", "statx")
 

@@ -177,7 +177,7 @@ _UNSAID = {
     "recvmsg",  # of one connection, at whose other end that is an answer, too
     "sendmsg",
     "sendto",  # of the service manager, which is told again
-    "setsockopt",  # of a buffer's size
+    "setsockopt",  # of a buffer's size, and of what is out of band
     "write",  # of the log itself, or of what wakes the event loop
 }
 

@@ -1,15 +1,13 @@
 """Who is at the other end of a connection, and what is taken from them: bytes, nothing else."""
 
 import os
-import signal
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from typing import ClassVar
 
 _READ_SIZE = 16_384  # bytes
 _SO_PASSRIGHTS = 83  # asm-generic/socket.h
-_MOMENT = 0.005  # seconds
 
 
 class Peer:
@@ -24,36 +22,67 @@ class Peer:
 class Plain(socket.socket):
     """A connection on which no descriptors are taken: no call needs any.
 
-    What happens when one is let go is up to who sent it. close(2) waits for the daemon of a FUSE
-    file system: so none is ever installed. A TCP socket may linger (SO_LINGER, socket(7)) for as
-    long as it says, also where it is only dropped: a signal ends that.
+    Nor is any let go, since who sent it says how long that takes: a TCP socket may linger
+    (SO_LINGER, socket(7)), and of a FUSE file the last to drop it waits, uninterruptibly, until
+    its daemon has written what is dirty. So one with which a descriptor came is not read, and
+    stays where it is for as long as we live.
     """
+
+    kept: ClassVar[list[int]] = []  # those, by their own descriptors
+
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        # What is out of band would be passed over by a look, and dropped by what is read after it.
+        with suppress(OSError):
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
     def recvmsg(
         self, _bufsize: int, _ancbufsize: int = 0, flags: int = 0, /
     ) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
-        """Read bytes, and nothing that came along; how many is not the library's to say."""
-        with _for_a_moment():
-            return super().recvmsg(_READ_SIZE, 0, flags)
+        """Read bytes; how many is not the library's to say. OSError if a descriptor came along."""
+        there = self._bare(flags)
+        return super().recvmsg(there, 0, flags) if there else (b"", [], 0, None)
+
+    def _bare(self, flags: int) -> int:
+        """How many bytes can be read without a descriptor; OSError if one comes first or then."""
+        data, _, seen, _ = super().recvmsg(_READ_SIZE, 0, flags | socket.MSG_PEEK)
+        if seen & socket.MSG_CTRUNC:
+            raise DescriptorCame
+        return len(data)
 
     def close(self) -> None:
-        """Close it; what was sent and not read goes with it."""
-        with _for_a_moment():
-            super().close()
+        """Close it, unless there is a descriptor in what was not read."""
+        if self.fileno() >= 0 and self._holds_one():
+            self.kept.append(self.detach())
+        super().close()
+
+    def _holds_one(self) -> bool:
+        with suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)  # from now on nothing more can come
+        try:
+            while there := self._bare(socket.MSG_DONTWAIT):
+                super().recvmsg(there, 0, socket.MSG_DONTWAIT)
+        except DescriptorCame:
+            return True
+        except OSError:
+            pass
+        return False
 
 
-@contextmanager
-def _for_a_moment() -> Iterator[None]:
-    """A signal comes after a moment and ends what a signal can."""
-    signal.setitimer(signal.ITIMER_REAL, _MOMENT)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+class DescriptorCame(ConnectionError):
+    """A client sent one (SCM_RIGHTS, unix(7))."""
 
 
 def refuse_descriptors(listener: socket.socket) -> None:
     """Have who sends one to a client of LISTENER get EPERM; from Linux 6.16 on."""
     with suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
-    signal.signal(signal.SIGALRM, lambda *_: None)  # it only has to come
+
+
+def stop_listening(listener: socket.socket) -> None:
+    """Close LISTENER, and what came with those who still wait there is not let go either."""
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RD)  # nobody else connects
+        while True:
+            Plain(listener.accept()[0].detach()).close()
+    listener.close()

@@ -14,11 +14,13 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ovl_linkd.service.claim import Claim, Identity, identity
-from ovl_linkd.service.peer import Peer, Plain, refuse_descriptors
+from ovl_linkd.service.peer import Peer, Plain, refuse_descriptors, stop_listening
 
 MOST_CONNECTIONS = 256  # in all
 MOST_UNTRUSTED = 192  # of users other than root and our own: they can't keep those out,
 MOST_OF_ONE_USER = 32  # nor one of them the others
+MOST_KEPT = 256  # that are not closed (Plain): links need descriptors, too
+TOO_MANY_KEPT = "clients have sent it too many descriptors, restart the daemon"
 _BACKLOG = 64
 # Seconds until the next one is accepted, after one was refused: who comes again and again must not
 # have all our time, nor others wait long behind all of them that the backlog holds.
@@ -141,14 +143,19 @@ class ControlSocket:
     def _stop(self) -> None:
         if self._socket:
             asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
+            if self._passed:
+                self._socket.close()  # it is systemd's, too, and goes on
+            else:
+                stop_listening(self._socket)
             self._socket = None
 
     def _accept(self) -> None:
         """Take one connection; the event loop comes back for the next, and for repairs between."""
         assert self._socket
         try:
-            connection = Plain(fileno=self._socket.accept()[0].detach())
+            if len(Plain.kept) >= MOST_KEPT:
+                raise OSError(errno.EMFILE, TOO_MANY_KEPT)
+            connection = Plain(self._socket.accept()[0].detach())
         except OSError as error:
             if error.errno not in _GONE:
                 # Out of descriptors, or forbidden by a security module: whoever comes stays in the
