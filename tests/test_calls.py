@@ -6,7 +6,14 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from ovl_linkd.service.calls import MOST_BYTES, MOST_MARKS, Calls
+from ovl_linkd.service.calls import (
+    MOST_BYTES,
+    MOST_MARKS,
+    MOST_METHOD,
+    MOST_OF_A_STRANGER,
+    MOST_PARTS,
+    Calls,
+)
 from ovl_linkd.service.peer import Peer
 from ovl_linkd.service.turns import Turns
 
@@ -114,13 +121,41 @@ def test_a_call_that_has_no_end_is_taken_from_nobody(who: Someone) -> None:
     assert after(b"x" * MOST_BYTES, b"x", who=who).closed
 
 
-@pytest.mark.parametrize("mark", [",", "\\\\"])
-def test_a_stranger_s_may_not_take_long_to_understand(mark: str) -> None:
-    text = b'{"method":"a","parameters":"%b"}\0'
-    count = MOST_MARKS // len(mark) - 1  # one is between the two members
-    for who, more, answered in ((ROOT, 99, ["a"]), (STRANGER, 0, ["a"]), (STRANGER, 1, [])):
-        client = after(text % (mark.encode() * (count + more)), who=who)
+@pytest.mark.parametrize(
+    ("what", "most"),
+    [
+        (",", MOST_MARKS - 2),
+        ("\\\\", MOST_MARKS // 2 - 1),
+        ("[", MOST_MARKS - 2),
+        ("{", MOST_MARKS - 2),
+        ("/", MOST_PARTS - 2),
+        (":", MOST_PARTS - 2),
+        ("x", MOST_OF_A_STRANGER - 30),
+    ],
+)
+def test_a_stranger_s_may_not_take_long_to_understand(what: str, most: int) -> None:
+    """A quarter of a mebibyte of brackets was 25 ms without a look at a link."""
+    text = '{"method":"a","parameters":"%s"}\0'
+    for who, more, answered in ((ROOT, 99, ["a"]), (STRANGER, 0, ["a"]), (STRANGER, 2, [])):
+        client = after((text % (what * (most + more))).encode(), who=who)
         assert (client.done, client.closed) == (answered, not answered)
+
+
+def test_500_layers_are_not_too_much_for_a_stranger() -> None:
+    layers = [f"/var/lib/a/store/of/layers/snapshots/{number:076d}/fs" for number in range(500)]
+    for options in ("lowerdir=" + ":".join(layers), ",lowerdir+=".join(["rw", *layers])):
+        assert after(call("a", options=options), who=STRANGER).done == ["a"]
+
+
+def test_a_method_has_no_endless_name() -> None:
+    assert after(call("a" * MOST_METHOD)).done == ["a" * MOST_METHOD]
+    assert after(call("a" * (MOST_METHOD + 1))).closed
+
+
+def test_digits_are_not_counted_out() -> None:
+    """Of 57 numbers with 4,300 each that took 6 ms."""
+    text = b'{"method":"a","parameters":%b}' % (b"9" * 5000)
+    assert after(text + b"\0").done == ["a"]
 
 
 def test_a_stranger_s_words_wait_for_their_turn_before_they_are_understood() -> None:
