@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.bench.figures import Figure, from_json, number, sample, table
+from tests.bench.page import BEGIN, END
 from tests.bench.themes import THEMES
 
 TOP = Path(__file__).parents[1]
@@ -40,6 +41,8 @@ def test_every_theme_is_measured_and_the_page_is_made_of_it(tmp_path: Path) -> N
         assert theme["figures"], f"{name} measured nothing"
 
     pages = []
+    readme = tmp_path / "README.md"
+    readme.write_text(f"above\n{BEGIN}old{END}below\n")
     for folder in (tmp_path / "first", tmp_path / "second"):
         done = run("tests.bench.page", "--results", results, "--to", folder)
         assert done.returncode == 0, done.stderr
@@ -54,7 +57,17 @@ def test_every_theme_is_measured_and_the_page_is_made_of_it(tmp_path: Path) -> N
         ElementTree.fromstring(text)
         assert f"(benchmarks/{name})" in page
         assert len(text) < 256 * 1024
+    budgets = readme.read_text().removeprefix(f"above\n{BEGIN}").removesuffix(f"{END}below\n")
+    assert budgets.count("\n| ") > len(THEMES) / 2
+    assert budgets in page
     assert pages[0] == pages[1]  # or every run would change every picture in the repository
+
+
+def test_the_readme_shows_the_budgets_of_the_page() -> None:
+    _, _, rest = (TOP / "README.md").read_text().partition(BEGIN)
+    budgets, _, _ = rest.partition(END)
+    assert "**Budgets:**" in budgets
+    assert budgets in (TOP / "docs/benchmarks.md").read_text()
 
 
 def test_half_of_the_themes_make_no_page(tmp_path: Path) -> None:

@@ -17,6 +17,10 @@ from tests.bench.figures import Figure, budget, from_json, number, quantity, ver
 from tests.bench.themes import THEMES, Theme
 
 TOP = Path(__file__).parents[2]
+# Around what README shows of the page.
+BEGIN = "<!-- made by make bench -->\n"
+END = "<!-- until here -->\n"
+
 _HEAD = """\
 # Benchmarks
 
@@ -43,8 +47,17 @@ def main() -> int:
     for name, picture in _pictures(results["themes"]).items():
         (folder / f"{name}.svg").write_text(picture)
     (options.to / "benchmarks.md").write_text("\n".join(_page(results)))
+    _put_into(options.to.parent / "README.md", "\n".join(_budgets(results["themes"])))
     print(f"bench: wrote {options.to}/benchmarks.md and the pictures in {folder}")
     return 0
+
+
+def _put_into(readme: Path, text: str) -> None:
+    """Replace what stands between the two marks of README, if there is one, by TEXT."""
+    if readme.exists():
+        before, begin, rest = readme.read_text().partition(BEGIN)
+        _, end, after = rest.partition(END)
+        readme.write_text(f"{before}{begin}{text}{end}{after}")
 
 
 def _figures(theme: dict[str, Any]) -> list[Figure]:
@@ -82,10 +95,13 @@ def _budgets(themes: dict[str, Any]) -> Iterator[str]:
     judged = [
         each for theme in themes.values() for each in _figures(theme) if each.kept is not None
     ]
-    missed = [each for each in judged if not each.kept]
-    yield f"**Budgets:** {len(judged) - len(missed)} of {len(judged)} kept."
-    for each in missed:
-        yield f"- missed: {_cell(each.what)}, {_budget(each)}"
+    kept = sum(bool(each.kept) for each in judged)
+    yield f"**Budgets:** {kept} of {len(judged)} kept.\n"
+    yield "| | median | beside it | ratio | budget |"
+    yield "|---|--:|---|--:|---|"
+    for each in judged:
+        what, median, _, _, beside, ratio, said, _ = map(_cell, _row(each))
+        yield f"| {what} | {median} | {beside} | {ratio} | {said} |"
     yield ""
 
 

@@ -66,7 +66,9 @@ def during_a_flood(effort: float) -> Iterator[Figure]:
         "unlink to restored during a flood", during, "µs", "without", without, command=command
     )
     late = sample(during.p99), sample(without.p99)
-    yield Figure("  99 of 100 within", late[0], "µs", "without", late[1], 1.0, command=command)
+    yield Figure(
+        "99 of 100 in a flood within", late[0], "µs", "without", late[1], 1.0, command=command
+    )
 
 
 def microseconds(lines: list[tuple[int, ...]]) -> list[list[float]]:
