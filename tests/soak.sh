@@ -5,12 +5,12 @@ cd "${BASH_SOURCE%/*}/.."
 
 python() { daemon/install/as-root env SOAK="${SOAK-}" CONTAINERD="${CONTAINERD-}" "$VENV/bin/python" -m "$@"; }
 
-echo "soak: 1. faults, 60 minutes: a death at every system call; every call met by every error, once"
-echo "      and for a while; 1,000 random histories; fights, races and floods of a minute; ten million"
-echo "      hostile texts (25 of the minutes)"
-SOAK=true python pytest --durations=0 tests/faults "$@"
+echo "soak: 1. faults, two tests at a time, 60 minutes: a death at every system call; every call met"
+echo "      by every error, once and for a while; 1,000 random histories; fights, races and floods of a"
+echo "      minute; ten million hostile texts (25 of the minutes)"
+SOAK=true python pytest -n 2 --dist worksteal --durations=0 tests/faults "$@"
 echo "soak: 2. the property tests with 10,000 examples each, 10 minutes"
-python pytest -m hypothesis --hypothesis-profile=soak "$@"
+python pytest -n 2 --dist worksteal -m hypothesis --hypothesis-profile=soak "$@"
 echo "soak: 3. mounts by every way in while cleaners run, $SOAK_SECONDS s"
 python tests.endurance --seconds "$SOAK_SECONDS"
 echo "soak: 4. the Debian package before lintian, and through an upgrade from 12 to 13, 5 minutes"
