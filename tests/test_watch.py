@@ -149,6 +149,20 @@ def test_two_trees_that_change_places(watch: Watch, top: Path) -> None:
     assert _events(watch) == set()
 
 
+def test_a_symlink_on_the_way_that_leads_back_to_where_the_link_lies(
+    watch: Watch, top: Path
+) -> None:
+    """Once it was gone, the way led elsewhere, and what happened there was never seen."""
+    (top / "a/back").symlink_to(top / "a")
+    watch.follow([(str(top / "a/back/link"), "link", False)])
+    _events(watch)
+    (top / "a/back").unlink()
+    (top / "a/back").mkdir()
+    assert _events(watch) == {"link"}
+    (top / "a/back/link").symlink_to("/x")
+    assert _events(watch) == {"link"}
+
+
 def test_names_that_are_not_utf_8(watch: Watch, top: Path) -> None:
     directory = os.fsencode(top) + b"/\xff\n"
     os.mkdir(directory)

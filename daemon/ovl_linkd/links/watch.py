@@ -58,7 +58,8 @@ class _Trail:
         self.through = through
         self.every = every  # the last component stands for every name there
         self.steps: list[tuple[_Directory, str]] = []
-        self.end: _Directory | None = None  # where the last component lies, if the way is whole
+        # Where the last component lies, if the way is whole and no symlink on it led back there.
+        self.end: _Directory | None = None
         self.goal: _Identity = None
 
 
@@ -215,6 +216,8 @@ class Watch:
                 trail.end = directory if step.last else None
         except OSError:
             pass  # the way ends here for now; the watch on its last directory tells when it goes on
+        if any(directory is trail.end for directory, _ in trail.steps[:-1]):
+            trail.end = None  # what happens there may be to a name on the way as well
         trail.goal = _identity(trail.path) if trail.through else None
 
     def _watch(self, path: str, identity: _Identity) -> _Directory | None:
