@@ -138,7 +138,7 @@ def test_that_nobody_is_let_in_is_said_until_somebody_was(
         monkeypatch.setattr(control, "EXHAUSTED_REST", 0.01)
         with monkeypatch.context() as patch, connected(path):
             if why == TOO_MANY_KEPT:
-                patch.setattr(control, "MOST_KEPT", 0)
+                patch.setattr("ovl_linkd.service.kept.MOST", 0)
             else:
                 patch.setattr(socket.socket, "accept", exhausted)
             made.serve()

@@ -20,6 +20,7 @@ from asyncvarlink.serviceinterface import VarlinkServiceInterface
 
 from ovl_linkd import client
 from ovl_linkd.service.control import Control
+from ovl_linkd.service.kept import Kept, wait_and_end
 from ovl_linkd.service.peer import DescriptorCame, Plain, stop_listening
 from tests.daemon.world import Daemon, command, monitor, replies_of, send
 from tests.others import NOBODY, as_user, held_by_a_stranger
@@ -301,7 +302,7 @@ def test_a_stranger_s_call_that_takes_long_to_understand_is_not_answered(
 
 
 @pytest.fixture
-def kept() -> Iterator[list[int]]:
+def kept() -> Iterator[Kept]:
     """What a daemon would keep to its end."""
     yield Plain.kept
     while Plain.kept:
@@ -330,6 +331,48 @@ def test_no_descriptor_of_a_client_s_is_ever_let_go(before: bytes, flags: int, r
         assert pipe.read() is None, "nobody has it any more"
         with pytest.raises(BrokenPipeError):
             theirs.sendall(b"more")
+
+
+@pytest.mark.parametrize("on_death", [signal.SIG_DFL, signal.SIG_IGN], ids=["told", "not told"])
+def test_a_child_lets_them_go(kept: Kept, on_death: signal.Handlers) -> None:
+    before = signal.signal(signal.SIGCHLD, on_death)
+    end, passed = os.pipe()
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs, open(end, "rb") as pipe:
+            socket.send_fds(theirs, [b"x"], [passed])
+            os.close(passed)
+            Plain(ours.detach()).close()
+            assert len(kept) == 1
+            kept.let_go()
+            assert not kept
+            assert pipe.read() == b""
+        wait_until(lambda: kept.waiting() == 0, "it ends")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_the_child_holds_nothing_else_of_ours() -> None:
+    """A lock, say, which would be taken for as long as it waits."""
+    reader, writer = os.pipe()
+    held = os.open(os.devnull, os.O_RDONLY)
+    child = os.fork()
+    if child == 0:
+        wait_and_end(reader, [held])
+    path = Path(f"/proc/{child}/fd")
+    wait_until(lambda: {each.name for each in path.iterdir()} == {str(reader), str(held)}, "so")
+    for each in (reader, writer, held):
+        os.close(each)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_no_more_children_wait_than_there_may_be(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ovl_linkd.service.kept.MOST_CHILDREN", 0)
+    kept.append(os.open(os.devnull, os.O_RDONLY))
+    kept.let_go()
+    assert len(kept) == 1
 
 
 def test_a_connection_without_a_descriptor_is_closed() -> None:

@@ -6,6 +6,8 @@ import struct
 from contextlib import suppress
 from typing import ClassVar
 
+from ovl_linkd.service.kept import Kept
+
 _READ_SIZE = 16_384  # bytes
 _SO_PASSRIGHTS = 83  # asm-generic/socket.h
 
@@ -25,10 +27,10 @@ class Plain(socket.socket):
     Nor is any let go, since who sent it says how long that takes: a TCP socket may linger
     (SO_LINGER, socket(7)), and of a FUSE file the last to drop it waits, uninterruptibly, until
     its daemon has written what is dirty. So one with which a descriptor came is not read, and
-    stays where it is for as long as we live.
+    stays where it is.
     """
 
-    kept: ClassVar[list[int]] = []  # those, by their own descriptors
+    kept: ClassVar[Kept] = Kept()
 
     def __init__(self, fileno: int) -> None:
         super().__init__(fileno=fileno)

@@ -19,8 +19,7 @@ from ovl_linkd.service.peer import Peer, Plain, refuse_descriptors, stop_listeni
 MOST_CONNECTIONS = 256  # in all
 MOST_UNTRUSTED = 192  # of users other than root and our own: they can't keep those out,
 MOST_OF_ONE_USER = 32  # nor one of them the others
-MOST_KEPT = 256  # that are not closed (Plain): links need descriptors, too
-TOO_MANY_KEPT = "clients have sent it too many descriptors, restart the daemon"
+TOO_MANY_KEPT = "clients have sent it too many descriptors that can't be closed, restart the daemon"
 _BACKLOG = 64
 # Seconds until the next one is accepted, after one was refused: who comes again and again must not
 # have all our time, nor others wait long behind all of them that the backlog holds.
@@ -153,7 +152,9 @@ class ControlSocket:
         """Take one connection; the event loop comes back for the next, and for repairs between."""
         assert self._socket
         try:
-            if len(Plain.kept) >= MOST_KEPT:
+            if Plain.kept.full:
+                Plain.kept.let_go()
+            if Plain.kept.full:
                 raise OSError(errno.EMFILE, TOO_MANY_KEPT)
             connection = Plain(self._socket.accept()[0].detach())
         except OSError as error:
