@@ -134,7 +134,9 @@ class Journal:
 
 @pytest.fixture(scope="module")
 def journal() -> Iterator[Journal]:
-    Path("/run/systemd/journal").mkdir(parents=True, exist_ok=True)
+    directory = Path("/run/systemd/journal")
+    directory.mkdir(parents=True, exist_ok=True)
+    sockets = [str(directory / name) for name in ("socket", "stdout", "dev-log")]
     daemon = subprocess.Popen(
         ["/lib/systemd/systemd-journald"],
         stdin=subprocess.DEVNULL,
@@ -142,13 +144,14 @@ def journal() -> Iterator[Journal]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: os.path.exists("/run/systemd/journal/stdout"), "a journald")
+        # All of them: it makes one after the other, and what is sent in between goes another way.
+        wait_until(lambda: all(map(os.path.exists, sockets)), "a journald")
         yield Journal()
     finally:
         daemon.terminate()
         daemon.wait()
-        for name in ("socket", "stdout", "dev-log"):
-            Path("/run/systemd/journal", name).unlink(missing_ok=True)
+        for each in sockets:
+            Path(each).unlink(missing_ok=True)
 
 
 @pytest.fixture
