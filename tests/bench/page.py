@@ -93,16 +93,30 @@ def _page(results: dict[str, Any]) -> Iterator[str]:
 
 def _budgets(themes: dict[str, Any]) -> Iterator[str]:
     judged = [
-        each for theme in themes.values() for each in _figures(theme) if each.kept is not None
+        (name, each)
+        for theme in themes.values()
+        for name, each in _by_whole_names(_figures(theme))
+        if each.kept is not None
     ]
-    kept = sum(bool(each.kept) for each in judged)
+    kept = sum(bool(each.kept) for _, each in judged)
     yield f"**Budgets:** {kept} of {len(judged)} kept.\n"
     yield "| | median | beside it | ratio | budget |"
     yield "|---|--:|---|--:|---|"
-    for each in judged:
-        what, median, _, _, beside, ratio, said, _ = map(_cell, _row(each))
-        yield f"| {what} | {median} | {beside} | {ratio} | {said} |"
+    for name, each in judged:
+        _, median, _, _, beside, ratio, said, _ = map(_cell, _row(each))
+        yield f"| {_cell(name)} | {median} | {beside} | {ratio} | {said} |"
     yield ""
+
+
+def _by_whole_names(figures: Sequence[Figure]) -> Iterator[tuple[str, Figure]]:
+    """Each of FIGURES by a name that says enough alone: what is indented goes on from above."""
+    above = ""
+    for each in figures:
+        if each.what.startswith(" "):
+            yield f"{above}: {each.what.strip()}", each
+        else:
+            above = each.what
+            yield above, each
 
 
 def _section(name: str, theme: Theme, measured: dict[str, Any]) -> Iterator[str]:
