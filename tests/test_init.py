@@ -304,6 +304,22 @@ def test_a_drop_in_is_written_and_written_anew_but_never_over_somebody_s_own(
     assert os.listdir(file.parent) == ["ovl-linkd.conf"]
 
 
+@pytest.mark.needs("root")
+def test_who_can_t_write_a_drop_in_is_sent_to_root_only_where_that_helps(tmp_path: Path) -> None:
+    drop_in = init_drop_in.for_user("x.service", [ROOT])
+    (tmp_path / "etc").touch()
+    with pytest.raises(UserError, match="Not a directory") as raised:
+        init_drop_in.write(drop_in, str(tmp_path))
+    assert raised.value.hint == "see what is wrong with the directory, and the disk"
+    os.seteuid(65534)
+    try:
+        with pytest.raises(UserError, match="Permission denied") as raised:
+            init_drop_in.write(drop_in)
+    finally:
+        os.seteuid(0)
+    assert raised.value.hint == "run it as root"
+
+
 def test_options_that_don_t_go_together() -> None:
     for words in (("--write",), ("--print", "--containerd"), ("--containerd", "--link", "x")):
         done = command("init", *words)

@@ -1,5 +1,6 @@
 """Drop-ins for systemd: for what must find a link, and for the daemon where a link needs it."""
 
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -196,7 +197,9 @@ def write(drop_in: DropIn, root: str = "") -> str:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         replace(path, drop_in.text)
     except OSError as error:
-        raise UserError(f"{error.strerror}: {error.filename or path}", "run it as root") from None
+        denied = error.errno in (errno.EPERM, errno.EACCES)
+        hint = "run it as root" if denied else "see what is wrong with the directory, and the disk"
+        raise UserError(f"{error.strerror}: {error.filename or path}", hint) from None
     return f"{path} written; systemctl daemon-reload makes systemd read it"
 
 

@@ -29,5 +29,5 @@ What can't be made to fit is never handed out, and says why:
 >>> made.reason.split(": ")
 ['4 bytes too long even through the link', '50 bytes, my buffer takes 46; 1 of 2 layers would fit']
 >>> made.remedy
-'mount at most 1 layers of this length, or merge some'
+'mount at most 1 layer of this length, or merge some'
 """

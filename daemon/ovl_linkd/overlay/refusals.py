@@ -127,7 +127,8 @@ def _shorter_farm(over: int, farmed: Sequence[Prefix], uses: Mapping[str, int]) 
 def _fewer(fitting: int) -> str:
     if not fitting:
         return "shorten what is not a layer: the paths in upperdir and workdir, other options"
-    return f"mount at most {fitting:,} layers of this length, or merge some"
+    layers = "1 layer" if fitting == 1 else f"{fitting:,} layers"
+    return f"mount at most {layers} of this length, or merge some"
 
 
 def _uncovered(options: Options, shorts: list[bytes]) -> tuple[bytes, int]:
