@@ -385,6 +385,28 @@ def test_a_connection_without_a_descriptor_is_closed() -> None:
             assert not os.path.exists(f"/proc/self/fd/{number}")
 
 
+def test_a_connection_that_has_ended_is_closed() -> None:
+    """No look can find more in it, and none is taken."""
+    ours, theirs = socket.socketpair()
+    number = ours.detach()
+    plain = Plain(number)
+    theirs.close()
+    assert plain.recvmsg(1024)[0] == b""
+    plain.close()
+    assert not os.path.exists(f"/proc/self/fd/{number}")
+
+
+def test_to_be_named_a_connection_asks_the_kernel_nothing(tmp_path: Path) -> None:
+    """Asyncio makes that text ten times a call, for nobody."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        with connected(str(tmp_path / "s")), Plain(listener.accept()[0].detach()) as plain:
+            assert plain.getsockname() == str(tmp_path / "s")
+            assert str(tmp_path) not in repr(plain)
+            assert str(plain.fileno()) in repr(plain)
+
+
 @pytest.mark.usefixtures("kept")
 def test_what_came_with_one_who_waits_is_not_let_go_either(tmp_path: Path) -> None:
     """The socket is bound anew while the system runs, where something removed it."""

@@ -33,17 +33,26 @@ class Plain(socket.socket):
     kept: ClassVar[Kept] = Kept()
 
     def __init__(self, fileno: int) -> None:
-        super().__init__(fileno=fileno)
+        # Of which kind it is, Python would ask the kernel: three system calls.
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno)
+        self._ended = False  # the other side: nothing more can come
         # What is out of band would be passed over by a look, and dropped by what is read after it.
         with suppress(OSError):
             self.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+    def __repr__(self) -> str:
+        """No more than its number. Python's own asks the kernel for both addresses, and asyncio
+        has this text made, to forget it, each time it begins or ends to wait for a connection."""
+        return f"<connection {self.fileno()}>"
 
     def recvmsg(
         self, _bufsize: int, _ancbufsize: int = 0, flags: int = 0, /
     ) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
         """Read bytes; how many is not the library's to say. OSError if a descriptor came along."""
-        there = self._bare(flags)
-        return super().recvmsg(there, 0, flags) if there else (b"", [], 0, None)
+        if there := self._bare(flags):
+            return super().recvmsg(there, 0, flags)
+        self._ended = True
+        return b"", [], 0, None
 
     def _bare(self, flags: int) -> int:
         """How many bytes can be read without a descriptor; OSError if one comes first or then."""
@@ -54,7 +63,7 @@ class Plain(socket.socket):
 
     def close(self) -> None:
         """Close it, unless there is a descriptor in what was not read."""
-        if self.fileno() >= 0 and self._holds_one():
+        if self.fileno() >= 0 and not self._ended and self._holds_one():
             self.kept.append(self.detach())
         super().close()
 
