@@ -15,11 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asyncvarlink import VarlinkClientProtocol, VarlinkInterfaceProxy, connect_unix_varlink
+from asyncvarlink import (
+    VarlinkClientProtocol,
+    VarlinkInterfaceProxy,
+    VarlinkInterfaceRegistry,
+    VarlinkInterfaceServerProtocol,
+    connect_unix_varlink,
+)
 from asyncvarlink.serviceinterface import VarlinkServiceInterface
 
 from ovl_linkd import client
-from ovl_linkd.service.control import Control
+from ovl_linkd.service.control import Control, PromptTransport
 from ovl_linkd.service.kept import Kept, wait_and_end
 from ovl_linkd.service.peer import DescriptorCame, Plain, stop_listening
 from tests.daemon.world import Daemon, command, monitor, replies_of, send
@@ -286,6 +292,33 @@ def test_who_calls_without_reading_waits(daemon_of_all: Daemon) -> None:
         still_serves(daemon_of_all)
         assert resident(daemon_of_all) - before < 8 * 1_048_576
     still_serves(daemon_of_all)
+
+
+def test_what_a_client_takes_is_sent_at_once_and_the_rest_in_its_order() -> None:
+    """Not when the loop has come round twice, with all that others may have it do meanwhile."""
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        protocol = VarlinkInterfaceServerProtocol(VarlinkInterfaceRegistry())
+        transport = PromptTransport(Plain(ours.detach()), protocol)
+        answers = [b"small", b"large" * 200_000, b"another"]
+        sent = [transport.send_message(each) for each in answers]
+        assert [each.done() for each in sent] == [True, False, False]
+        assert theirs.recv(5) == b"small"
+        rest = bytearray()
+        while not rest.endswith(answers[2]):
+            rest += await asyncio.get_running_loop().sock_recv(theirs, 65_536)
+        assert rest == b"".join(answers[1:])
+        await asyncio.gather(*sent)
+        assert transport.send_message(b"small").done(), "everything else has been taken"
+        theirs.close()
+        with pytest.raises(BrokenPipeError):
+            await transport.send_message(b"in vain")
+        transport.close()
+        await transport.closed_future
+
+    asyncio.run(main())
 
 
 def test_a_stranger_s_call_that_takes_long_to_understand_is_not_answered(

@@ -8,6 +8,7 @@ import logging
 import socket
 import warnings
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -272,6 +273,31 @@ class _Protocol(VarlinkInterfaceServerProtocol):
         super().handle_call_exception(exc, oneway)
 
 
+class PromptTransport(VarlinkTransport):
+    """Brings what one client says, and takes to it what is said, at once if it can."""
+
+    def __init__(self, connection: socket.socket, protocol: VarlinkInterfaceServerProtocol) -> None:
+        """Serve CONNECTION in the running event loop."""
+        loop = asyncio.get_running_loop()
+        # One read per turn of the loop, so that who writes without end can't hold up a repair.
+        super().__init__(loop, connection, connection, protocol, boundary_predictor=None)
+        self._connection = connection
+        self._left: asyncio.Future[None] | None = None  # done when everything has been taken
+
+    def send_message(self, data: bytes, fds: list[int] | None = None) -> "asyncio.Future[None]":
+        """As the library's, which would have the loop wait until it may; that is left to it where
+        not all is taken at once, and so are errors."""
+        if (self._left is None or self._left.done()) and not (fds or self.is_closing()):
+            with suppress(OSError):
+                data = data[self._connection.send(data) :]
+        if data:
+            self._left = super().send_message(data, fds)
+        else:
+            self._left = asyncio.get_running_loop().create_future()
+            self._left.set_result(None)
+        return self._left
+
+
 def is_a_client_s(context: Mapping[str, object]) -> bool:
     """Whether the trouble that CONTEXT tells of, as asyncio does, is one client's own.
 
@@ -293,12 +319,5 @@ def attach(service: Service, turns: Turns, connection: socket.socket, peer: Peer
         VarlinkServiceInterface("ovl-linkd", "ovl-linkd", __version__, "", registry)
     )
     registry.register_interface(Control(service, peer))
-    transport = VarlinkTransport(
-        asyncio.get_running_loop(),
-        connection,
-        connection,
-        _Protocol(registry, turns, peer),
-        # One read per turn of the loop, so that who writes without end can't hold up a repair.
-        boundary_predictor=None,
-    )
+    transport = PromptTransport(connection, _Protocol(registry, turns, peer))
     return Connection(transport.closed_future, transport.close)

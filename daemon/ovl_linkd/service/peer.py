@@ -33,7 +33,7 @@ class Plain(socket.socket):
     kept: ClassVar[Kept] = Kept()
 
     def __init__(self, fileno: int) -> None:
-        # Of which kind it is, Python would ask the kernel: three system calls.
+        # Of which kind it is, Python would ask the kernel.
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno)
         self._ended = False  # the other side: nothing more can come
         # What is out of band would be passed over by a look, and dropped by what is read after it.
