@@ -33,9 +33,10 @@ class Client:
 
     def __init__(self, who: Someone = ROOT) -> None:
         self.done: list[str] = []
+        self.looks: list[int] = []  # at the links: how many calls were answered by then
         self.answers: list[asyncio.Future[None] | None] = []
         self.closed = self.reading = False
-        turns = Turns(lambda: None)
+        turns = Turns(lambda: self.looks.append(len(self.done)))
         self.calls = Calls(turns, cast("Peer", who), self, self.answer)
 
     def pause_reading(self) -> None:
@@ -71,6 +72,15 @@ def after(*said: bytes, who: Someone = ROOT) -> Client:
         return client
 
     return asyncio.run(main())
+
+
+@pytest.mark.parametrize("who", [ROOT, STRANGER], ids=["root", "stranger"])
+def test_links_go_before_whatever_comes_once(who: Someone) -> None:
+    half, other = call("a")[:5], call("a")[5:]
+    assert after(call("a"), who=who).looks == [0]
+    assert after(half, other, who=who).looks == [0, 0]
+    assert after(call("a") + call("b"), who=ROOT).looks == [0, 1]
+    assert after(call("a"), call("b"), who=ROOT).looks == [0, 1, 1], "it came, and had its turn"
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

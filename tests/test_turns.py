@@ -52,7 +52,9 @@ async def ended(*futures: asyncio.Future[None] | None) -> None:
         await each
 
 
-def test_links_go_before_each_request() -> None:
+def test_links_go_before_each_request_and_before_one_that_only_waits() -> None:
+    """A turn of the loop may bring hundreds of them."""
+
     async def main() -> list[str]:
         asked = Asked()
         assert asked.ask("one", ONE) is None
@@ -60,7 +62,8 @@ def test_links_go_before_each_request() -> None:
         asked.ask("root's", ROOT)
         return asked.done
 
-    assert asyncio.run(main()) == ["links", "one", "links", "two", "links", "root's"]
+    # When "two" came, and when it had its turn.
+    assert asyncio.run(main()) == ["links", "one", "links", "links", "two", "links", "root's"]
 
 
 def test_strangers_wait_for_each_other_and_nobody_else_for_them() -> None:

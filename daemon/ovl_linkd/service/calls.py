@@ -52,10 +52,12 @@ class Calls:
 
     def said(self, data: bytes) -> None:
         """DATA came."""
-        self._turns.catch_up()  # a turn of the loop may bring 256 of these: the links go first
         self._unread += data
+        whole = 0 in data and not self._busy
+        if not whole:
+            self._turns.catch_up()  # a turn of the loop may bring 256 of these: the links go first
         if not self._busy:
-            self._go_on(whole=0 in data)
+            self._go_on(whole)
 
     def _go_on(self, whole: bool) -> None:
         """Answer the first message if there is a WHOLE one; read on if not."""

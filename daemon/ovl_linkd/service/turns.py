@@ -20,7 +20,7 @@ class _Waiting(NamedTuple):
 
 
 class Turns:
-    """Gives each request its turn; what CATCH_UP does is done before each.
+    """Gives each request its turn; what CATCH_UP does is done when it comes, and before its turn.
 
     Trusted ones have theirs at once. Those of strangers get a two-hundredth of the time, all
     together and however many there are, so that 99 of 100 repairs meet none; and those of one user
@@ -35,8 +35,8 @@ class Turns:
 
     def take(self, answer: Answer, peer: Peer) -> "asyncio.Future[None] | None":
         """Call ANSWER to PEER now or when it has its turn; what it gives, or a future for that."""
+        self.catch_up()
         if peer.trusted:
-            self.catch_up()
             return answer()
         loop = asyncio.get_running_loop()
         if not self._waiting and loop.time() >= self._rested:
@@ -48,7 +48,6 @@ class Turns:
         return waiting.done
 
     def _turn(self, answer: Answer) -> "asyncio.Future[None] | None":
-        self.catch_up()
         began = time.thread_time()  # and not what other processes took meanwhile
         try:
             return answer()
@@ -62,6 +61,7 @@ class Turns:
         if queue:
             self._waiting[uid] = queue
         try:
+            self.catch_up()
             going_on = self._turn(answer)
         finally:
             if self._waiting:
