@@ -87,6 +87,14 @@ def test_each_path_goes_by_the_link_that_saves_most() -> None:
         assert set(decided.links) == {"root", "snapshots"}
 
 
+def test_all_layers_under_one_link_still_go_by_the_one_that_saves_most() -> None:
+    """All went by the one that was best for the first of them."""
+    root = Prefix("root", b"/var/lib/containerd", b"/c")
+    snapshots = Prefix("snapshots", STORE, b"/s")
+    decided = decide(b"lowerdir=/var/lib/containerd/x:%b/1" % STORE, root, snapshots)
+    assert decided.options == b"lowerdir=/c/x:/s/1"
+
+
 def test_the_longer_target_loses_where_its_link_saves_less() -> None:
     outer = Prefix("outer", b"/var/lib/containerd", b"/c")
     inner = Prefix("inner", b"/var/lib/containerd/in", b"/run/a-rather-long-link")
@@ -126,6 +134,15 @@ def test_a_short_path_is_not_shortened_again_by_another_link() -> None:
     for more in (b"", b":/b"):
         decided = decide(b"lowerdir=/data/long/x/1" + more, first, second)
         assert decided.options == b"lowerdir=/run/a/1" + more
+
+
+def test_a_short_path_above_another_link_s_target_is_not_shortened_again_either() -> None:
+    """The way back from /c would have ended at /a/b."""
+    first, second = Prefix("first", b"/long/data", b"/a"), Prefix("second", b"/a/b", b"/c")
+    given = b"lowerdir=/long/data/b/1:/x"
+    decided = decide(given, first, second)
+    assert decided.options == b"lowerdir=/a/b/1:/x"
+    assert expand(decided.options, [first, second]) == given
 
 
 @pytest.mark.parametrize("target", [b"/", b"", b"relative/path", b"/nul\0byte", b"//"])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ovl_linkd.formats import mount_line
 from ovl_linkd.formats.judging import BY_VALUE, MOUNT2, Means
 from ovl_linkd.overlay.limits import Limits, of_this_kernel
-from ovl_linkd.overlay.options import LIST, SPELLING, parse
+from ovl_linkd.overlay.options import LIST, SPELLING, Malformed, parse
 from ovl_linkd.overlay.prefixes import Prefix, expand_value, shorten_each, shorten_value, table
 from ovl_linkd.overlay.shorten import expand, layers_to_lease, plan, shortened
 from tests import kernel_grammar
@@ -40,12 +40,63 @@ def test_the_same_directories_in_the_same_order(situation: tuple[bytes, list[Pre
 def test_the_quick_way_and_the_careful_one_agree(situation: tuple[bytes, list[Prefix]]) -> None:
     text, links = situation
     pairs = table(links, LIST)
-    for name, value in parse(text).items():
+    options = parse(text)
+    for part, (name, value) in zip(options.parts, options.items(), strict=True):
         if name == b"lowerdir" and value:
             quick: dict[str, int] = {}
             careful: dict[str, int] = {}
-            assert shorten_value(value, LIST, pairs, quick) == shorten_each(value, pairs, careful)
+            short = shorten_value(value, LIST, pairs, quick, options.listed(part))
+            assert short == shorten_each(value, pairs, careful)
             assert quick == careful
+
+
+# Directories in, beside and above each other; of links, too, though most of their paths lie apart.
+CLOSE = st.sampled_from(
+    [b"/store", b"/store/in", b"/store/in/deep", b"/store/inn", b"/store2", b"/s/in"]
+)
+CLOSE_LINKS = st.lists(
+    st.tuples(CLOSE, st.sampled_from([b"/a", b"/b", b"/c", b"/s", b"/store/in"])),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda link: link[1],
+).map(lambda links: [Prefix(f"l{at}", old, new) for at, (old, new) in enumerate(links)])
+ENDS = st.sampled_from(
+    [*(b"", b"/", b"/1", b"/in/1", b"/deep/1", b"//1", b"/../1", b"/./1", b"/1/", b"n/1", b"/ 1"),
+     *(b"/\xff\xc3\xa9", b"/\xed\xb2\x80", rb"/\:1", rb"\/1", b":/1")]
+)  # fmt: skip
+LAYERS = st.lists(st.tuples(CLOSE, ENDS).map(b"".join), min_size=1, max_size=4)
+
+
+@given(CLOSE_LINKS, LAYERS, st.sampled_from([0, 499, 500, 501]), st.integers(0, 2))
+@example([Prefix("l", b"/store", b"/s")], [b"/store/1", b"/store2/1"], 500, 0)
+@example([Prefix("l", b"/store", b"/s")], [b"/store/1", b"/store"], 0, 1)
+@example(
+    [Prefix("l", b"/store", b"/s"), Prefix("m", b"/store/in", b"/t")],
+    [b"/store/1", b"/store/in/1"],
+    499,
+    0,
+)
+@example(
+    [Prefix("l", b"/store", b"/s"), Prefix("m", b"/s/in", b"/t")],
+    [b"/store/in/1", b"/store2"],
+    0,
+    0,
+)
+def test_a_list_that_was_split_is_planned_as_if_each_layer_were_looked_at(
+    links: list[Prefix], layers: list[bytes], many: int, missing: int
+) -> None:
+    """Whatever the links and the number of layers, MISSING bytes over the limit."""
+    layers = (layers * many)[:many] or layers
+    try:
+        options = parse(b"lowerdir=" + b":".join(layers))
+    except Malformed:
+        return
+    by_each = options._replace(split=None)
+    limit = len(shortened(by_each, links).format()) - missing
+    quick = plan(options, links, LIMITS, limit=limit)
+    careful = plan(by_each, links, LIMITS, limit=limit)
+    assert set(quick.links) == set(careful.links)  # in the order in which they were found
+    assert quick._replace(links=()) == careful._replace(links=())
 
 
 @given(situations())

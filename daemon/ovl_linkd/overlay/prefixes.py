@@ -69,7 +69,8 @@ class Table(NamedTuple):
 
     ``forth``: those that save something, the one that saves most first; ``targets`` finds them.
     ``back``: the way back; ``shorts`` finds it. ``independent``: no short name lies under another
-    one or under a target, so that pairs can be applied one after the other to a whole list.
+    one, or under or above a target, so that pairs can be applied one after the other to a whole
+    list.
     """
 
     forth: tuple[Pair, ...]
@@ -203,6 +204,9 @@ def _independent(forth: tuple[Pair, ...], back: tuple[Pair, ...]) -> bool:
         at = bisect_left(shorts, directory)
         if at < len(shorts) and shorts[at].startswith(directory):
             return False
+        # As they don't nest, only the one right before it may be above it.
+        if at and directory.startswith(shorts[at - 1]):
+            return False
     return True
 
 
@@ -234,7 +238,11 @@ def _all_by_one(
     ranks = pairs.targets.above(layers[0])
     if not ranks:
         return None
-    pair = pairs.forth[min(ranks)]
+    best = min(ranks)
+    pair = pairs.forth[best]
+    # One that saves more may lead deeper, to some of the others.
+    if best > _FEW or any(each.old.startswith(pair.old) for each in pairs.forth[:best]):
+        return None
     new = pair.new + b"/"
     rests = map(bytes.removeprefix, layers, repeat(pair.old + b"/"))
     every = new + (b":" + new).join(rests)
