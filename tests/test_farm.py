@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ovl_linkd.links import ids, leases
+from ovl_linkd.links import ids, leases, ledger
 from ovl_linkd.links.farm import TURN, Farm
-from ovl_linkd.links.leases import BLOCK, LAG
+from ovl_linkd.links.leases import BLOCK, LAG, Leases
 from ovl_linkd.links.terms import Full, NotALayer, Unusable
 from tests.crashing import Crash, crashing, failing
 from tests.daemon.world import MS_REMOUNT, mount
@@ -120,6 +120,36 @@ def test_a_full_farm_first_lets_go_of_what_is_over(world: World) -> None:
     assert world.lease("b", now=NOW + KEEP / 2) == ["2"]
     assert world.lease("c", now=NOW + KEEP) == ["3"]
     assert sorted(os.listdir(world.path)) == ["2", "3"]
+
+
+def test_who_asks_again_in_a_full_farm_has_nothing_let_go(world: World) -> None:
+    """It needs no room. A thousand entries were looked at each time, for what could make some."""
+    world.start(most=2)
+    world.lease("a", "b")
+    assert world.lease("b", now=NOW + KEEP) == ["2"]
+    assert sorted(os.listdir(world.path)) == ["1", "2"]
+    world.settle(NOW + KEEP + 60)
+    assert os.listdir(world.path) == ["2"]
+
+
+def test_an_expiry_looks_no_further_than_at_the_first_that_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in the order of their times, and there may be a hundred thousand."""
+    world.start(most=6)
+    world.lease("a", "b")
+    world.lease(*"cdef", now=NOW + 1)
+    seen: list[str] = []
+
+    def looked_at(leases: Leases) -> Iterator[ledger.Lease]:
+        for lease in each(leases):
+            seen.append(lease.id)
+            yield lease
+
+    each = Leases.__iter__
+    monkeypatch.setattr(Leases, "__iter__", looked_at)
+    assert world.lease("g", now=NOW + KEEP) == ["7"]
+    assert seen == ["1", "2", "3"]
 
 
 def _have_lead_elsewhere(world: World, name: str) -> None:

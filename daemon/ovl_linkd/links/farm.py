@@ -8,7 +8,7 @@ Synchronous and without a clock: ``now`` is in seconds of CLOCK_BOOTTIME.
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 
 from ovl_linkd.links import ledger
 from ovl_linkd.links.leases import Leases
@@ -116,7 +116,8 @@ class Farm:
 
     def _give(self, targets: Collection[str], now: float) -> dict[str, Lease]:
         """An entry for each of TARGETS, by target. Raises Full, OSError."""
-        if len(self._leases) + len(targets) > self.wanted.most:
+        unknown = sum(self._leases.to(target) is None for target in targets)
+        if unknown and len(self._leases) + unknown > self.wanted.most:
             self._expire(now)
         asked, fresh, gone = {}, [], []
         for target in targets:
@@ -213,7 +214,7 @@ class Farm:
             self._unguarded, self._expire_at = False, now + _EXPIRE_AGAIN
             return
         first = islice(self._leases, TURN)
-        over = [lease for lease in first if lease.asked + self.wanted.keep <= now]
+        over = list(takewhile(lambda lease: lease.asked + self.wanted.keep <= now, first))
         gone = []
         try:
             try:
