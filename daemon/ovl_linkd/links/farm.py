@@ -246,6 +246,9 @@ class Farm:
         """Whether the farm may be used; what is missing of it is taken up, or made."""
         if self._lost:
             return False
+        if self._leases.known and self._plot.plainly_usable():
+            self._obstacle = None
+            return True
         try:
             self._obstacle = self._plot.obstacle()
             if not self._obstacle and not self._leases.known:

@@ -24,7 +24,7 @@ from ovl_linkd.links.link import (
     remedy_for,
 )
 from ovl_linkd.links.pauses import Rivalry
-from ovl_linkd.links.walk import unsafe_ancestor
+from ovl_linkd.links.walk import plainly_safe, unsafe_ancestor
 
 _ATTEMPTS = 4  # looks in a row at an entry that changes while it is looked at
 _ANY = "*"  # stands for the name of any entry
@@ -57,6 +57,13 @@ class Plot:
     def there(self) -> bool:
         """Whether anything at all is at the path."""
         return os.path.lexists(self.path)
+
+    def plainly_usable(self) -> bool:
+        """Whether it is seen at first sight that there is no obstacle() and nothing to make()."""
+        try:
+            return plainly_safe(f"{self.path}/{_ANY}")
+        except OSError:
+            return False
 
     def obstacle(self) -> Trouble | None:
         """Why nothing may be made in the directory; None also where it is to be made.

@@ -106,7 +106,7 @@ def unsafe_ancestor(path: str) -> str | None:
     looked at: not to know is not to be safe (a user's FUSE file system answers root with EACCES).
     """
     try:
-        if _plainly_safe(path):
+        if plainly_safe(path):
             return None
         for step in walk(path, lstat=_look):
             if reason := unsafe(step.directory, step.status):
@@ -165,8 +165,8 @@ def _look(path: str) -> os.stat_result:
     return status
 
 
-def _plainly_safe(path: str) -> bool:
-    """Whether there are only root's own directories on PATH's way, and no symlink: the usual case.
+def plainly_safe(path: str) -> bool:
+    """Whether only root's own directories lead to PATH, all there and no symlink: the usual case.
 
     Says nothing but what walk() and unsafe() would, in less time: this is done before each
     repair. Raises OSError where the way ends.
