@@ -36,7 +36,7 @@ def situations(draw: st.DrawFn) -> tuple[bytes, list[Prefix]]:
     """Options of which most paths lie under some link's target, in any spelling."""
     links = draw(LINKS)
     roots = [link.target for link in links] + [b"", b"/a"]
-    rest = st.sampled_from([b"", b"/", b"/1/fs", b"//1", b"/../x", b"x", b"/\\q"])
+    rest = st.sampled_from([b"", b"/", b"/1/fs", b"//1", b"/../x", b"x", b"/\\q", b"r/1", b"r//2"])
     paths = st.tuples(st.sampled_from(roots), rest).map(b"".join).filter(bool)
 
     def spelt(kind: int) -> st.SearchStrategy[bytes]:

@@ -187,6 +187,8 @@ def test_what_lies_elsewhere_stays_absolute_beside_relative_layers() -> None:
         # In the order of their bytes /a/b-c stands between the other two.
         (b"/a/b:/a/b-c:/a/b/c", b"/a"),
         (b"/a/1:b/2", None),
+        (b"a/b/1:a/b/2", b"a/b"),
+        (b"1:2", None),
         (rb"/a\:b/1:/a\:b/2::/a\:b/3", b"/a:b"),
     ],
 )
@@ -198,6 +200,41 @@ def test_a_relative_upperdir_leads_nowhere_else() -> None:
     """From the layers' directory it was another one, and the container wrote there."""
     options = b"upperdir=up,workdir=work," + containerd(500).split(b",")[3]
     assert strategies(climbed(options)) == ["lowerdir+ by fsconfig"]
+
+
+@pytest.mark.parametrize(
+    ("options", "directory", "seen"),
+    [
+        (b"lowerdir=s/x/1:s/x/2", b"s/x", b"lowerdir=1:2"),
+        (b"lowerdir=../s/1:../s,upperdir=/u,workdir=../s/w", b"../s", b"lowerdir=1:.,upperdir=/u"),
+        (rb"lowerdir=s\:x/1:s\:x/2,upperdir=s:x/u", b"s:x", b"lowerdir=1:2,upperdir=u"),
+        (b"lowerdir+=s:x/1,lowerdir+=s:x/2", b"s:x", b"lowerdir+=1,lowerdir+=2"),
+    ],
+)
+def test_relative_layers_are_seen_from_deeper_down(
+    options: bytes, directory: bytes, seen: bytes
+) -> None:
+    """Podman names them so: before lowerdir+, 500 of them had no way."""
+    (chdir,) = (each for each in climbed(options) if each.strategy == "chdir" and each.options)
+    assert chdir.directory == directory
+    assert chdir.options.startswith(seen)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        b"lowerdir=s/1:s/2,upperdir=u,workdir=s/w",
+        b"lowerdir=s/1:./s/2",
+        rb"lowerdir=ss/1:\ss/2",
+        b"lowerdir=s/x/1:s//x/2",
+        b"lowerdir=t/1:t/2,lowerdir=s/1:s/2",
+    ],
+)
+def test_relative_layers_that_would_lead_elsewhere_from_there_have_no_such_way(
+    options: bytes,
+) -> None:
+    """A spelling that isn't recognized was left as it stood: there it is another directory."""
+    assert "chdir" not in strategies(climbed(options))
 
 
 def test_each_layer_becomes_a_value_of_its_own() -> None:
@@ -323,7 +360,7 @@ def test_every_rung_mounts_what_was_asked_for(
             values = [(each.name, each.value or b"") for each in rung.settings]
             assert line.of_values(values) <= limits.mountinfo
             mount = by_values(rung)
-        there = rung.directory or CALLERS
+        there = os.path.join(CALLERS, rung.directory or b"")
         assert meant(mount, there, [*links, *leased]) == meant(
             kernel_grammar.read(text), CALLERS, []
         )

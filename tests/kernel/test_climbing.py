@@ -177,6 +177,23 @@ def test_a_relative_upperdir_is_the_callers_and_no_other_that_is_called_so() -> 
 
 
 @in_a_private_world
+def test_on_an_older_kernel_relative_layers_are_seen_from_deeper_down() -> None:
+    """As Podman may name them: the caller's directory is not where they have the shortest names."""
+    older_kernel.without_one_by_one()
+    ids = range(999, 499, -1)
+    deep = b"deep/" + b"d" * 60
+    options = container(ids, b"/run/" + deep).replace(b"/run/", b"")
+    os.chdir("/run")
+    rung = climb(options)
+
+    assert (rung.strategy, rung.directory) == ("chdir", deep)
+    assert look() == all_of(ids)
+    assert os.getcwd() == "/run"
+    open(MOUNT_POINT + b"/new", "x").close()
+    assert os.listdir(f"/run/{os.fsdecode(deep)}/99999/fs") == ["new"]
+
+
+@in_a_private_world
 def test_on_an_older_kernel_without_any_way_the_cause_is_named() -> None:
     """What the kernel would have done instead: mount other layers, or answer ENOENT."""
     older_kernel.without_fsopen()

@@ -92,8 +92,7 @@ def rungs(
         yield from ladder.whole("farm", farmed)
         yield from ladder.one_by_one("farm", farmed)
     directory = common_directory(options)
-    if directory is not None:
-        relative = _relative(options, linked, directory)
+    if directory is not None and (relative := _relative(options, linked, directory)):
         yield from ladder.whole("chdir", relative, directory)
         yield from ladder.one_by_one("chdir", relative, directory)
 
@@ -122,16 +121,15 @@ def settings_as_given(options: Options) -> tuple[Setting, ...]:
 
 
 def common_directory(options: Options) -> bytes | None:
-    """Return the deepest directory above all lower layers.
+    """Return the deepest directory above all lower layers; relative where they are.
 
-    None where there is none but the root, or where any path is relative, the upperdir's too: from
-    there it would lead elsewhere.
+    None where there is none but the root or the working directory, or where some layers are
+    relative and others aren't.
     """
-    named = [(each.name in LOWER, each.path) for each in settings(options) if each.path]
-    if not all(path.startswith(b"/") for _, path in named):
+    layers = [each.path for each in settings(options) if each.name in LOWER and each.path]
+    if len({path.startswith(b"/") for path in layers}) != 1:
         return None
-    layers = [path for is_layer, path in named if is_layer]
-    common = directory_above(layers) if layers else b"/"
+    common = directory_above(layers)
     return common if common.strip(b"/") else None
 
 
@@ -190,23 +188,37 @@ def _setting(name: bytes, value: bytes | None) -> Setting:
     return Setting(name, value, unescape(value) if kind == PATH else value)
 
 
-def _relative(options: Options, linked: Options, directory: bytes) -> Options:
-    """OPTIONS as seen from DIRECTORY; what doesn't lie there, as in LINKED."""
+def _relative(options: Options, linked: Options, directory: bytes) -> Options | None:
+    """OPTIONS as seen from DIRECTORY; what doesn't lie there, as in LINKED.
+
+    None where such a path is relative, the upperdir's too: from there it would lead elsewhere.
+    """
     parts = []
     for part, other in zip(options.parts, linked.parts, strict=True):
-        name, equals, value = part.partition(b"=")
+        name, _, value = part.partition(b"=")
         kind = SPELLING.get(name)
-        base = spell(directory, kind) if kind is not None and equals else None
-        if kind is None or base is None:
+        if kind is None or not value:
             parts.append(other)
-        elif kind == LIST:
-            tokens = layers_and_colons(value)
-            tokens[::2] = [_below(layer, base) or layer for layer in tokens[::2]]
-            parts.append(name + equals + b"".join(tokens))
-        else:
-            below = _below(value, base)
-            parts.append(other if below is None else name + equals + below)
+            continue
+        tokens = layers_and_colons(value) if kind == LIST else [value]
+        base = _spelt(directory, kind)
+        seen = [None if base is None else _below(path, base) for path in tokens[::2]]
+        if any(new is None and old[:1] != b"/" for new, old in zip(seen, tokens[::2], strict=True)):
+            return None
+        if seen == [None]:
+            parts.append(other)
+            continue
+        tokens[::2] = [new or old for new, old in zip(seen, tokens[::2], strict=True)]
+        parts.append(b"%b=%b" % (name, b"".join(tokens)))
     return options._replace(parts=tuple(parts))
+
+
+def _spelt(directory: bytes, kind: int) -> bytes | None:
+    """DIRECTORY as a value of KIND spells it, absolute or relative; None where it can't."""
+    if directory.startswith(b"/"):
+        return spell(directory, kind)
+    spelt = spell(b"/" + directory, kind)
+    return spelt and spelt[1:]
 
 
 def _below(path: bytes, directory: bytes) -> bytes | None:

@@ -133,7 +133,7 @@ def directories(paths: Iterable[bytes]) -> Directories:
 
 
 def directory_above(paths: Sequence[bytes]) -> bytes:
-    """Return the deepest directory above all of PATHS, at least one, all of them absolute."""
+    """Return the deepest directory above all of PATHS, at least one, all absolute or none."""
     # What the first and the last have in common all have, if they are in order by components: in
     # that of their bytes ``/a-b`` stands between ``/a`` and ``/a/b``.
     ordered = [path.replace(b"/", b"\0") for path in paths]
