@@ -56,6 +56,7 @@ def test_containers_start_beside_500_layers(size: int, machine: Machine, bundle:
     assert start(bundle) == "started\n"
 
 
+@pytest.mark.needs("lowerdir+")
 def test_a_line_that_is_too_long_does_stop_them(machine: Machine, bundle: Path) -> None:
     """What the 65,000 bytes are for; the same layers, by their true names."""
     layers = machine.layers(range(500), machine.store(140))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.kernel.world import all_of, look, make_layers, make_upper
 from tests.userland import TOP, Userland
+from tests.waiting import PATIENCE
 
 FRONT = TOP / "daemon/mount-helper/mount.overlay"
 
@@ -64,7 +65,7 @@ class Machine:
             text=True,
             errors="surrogateescape",
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=2 * PATIENCE,
             preexec_fn=before,
             check=False,
         )

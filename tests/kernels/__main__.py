@@ -110,6 +110,7 @@ def _run(name: str, suites: tuple[str, ...], seconds: float) -> dict[str, Outcom
     script = [
         'cd "$checkout"',
         "export PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin",
+        "export OVL_LINKD_PATIENCE=300",  # an emulated processor takes twenty times as long
         "{ uname -srm; getconf PAGESIZE; .venv/bin/ovl-linkd doctor; } >/mnt/doctor 2>&1",
     ]
     pytest = ".venv/bin/python -m pytest -v --tb=short --hypothesis-profile=few"
