@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from ovl_linkd.overlay import climbing, diagnosis, ladder, limits, mounting
 from ovl_linkd.overlay.context import Context
-from ovl_linkd.overlay.options import Malformed, parse
+from ovl_linkd.overlay.options import Malformed, Options, parse
 from ovl_linkd.overlay.shorten import Prefix
 from tests import older_kernel
 from tests.kernel.world import (
@@ -260,13 +261,19 @@ def test_a_descriptor_is_shown_by_where_it_lies_and_that_counts() -> None:
     assert len(line()) < 65_000
 
 
-@pytest.mark.needs("lowerdir+")
 @in_a_private_world
 def test_data_only_layers_stay_data_only() -> None:
     """Their files are seen through a redirect alone: none of them may turn up in the tree."""
     regular = make_layers(range(300, 200, -1))
     data = make_layers(range(50), SNAPSHOTS + b"/data")
-    rung = climb(b"metacopy=on,redirect_dir=on,%b::%b" % (joined(regular), b"::".join(data)))
+    options = b"metacopy=on,redirect_dir=on,%b::%b" % (joined(regular), b"::".join(data))
+    if not features().one_by_one:
+        unknown = "^data-only layers are not known to this kernel: |mount\\(2\\) takes 4,095"
+        with pytest.raises(climbing.CantMount, match=unknown):
+            climb(options)
+        assert not os.path.ismount(MOUNT_POINT)
+        return
+    rung = climb(options)
 
     assert rung.strategy == "lowerdir+"
     assert look() == all_of(range(300, 200, -1))
@@ -373,6 +380,28 @@ def test_an_older_kernels_complaint_is_no_reason_to_give_up(
     """It is about the way in which it was asked, which is not the last one."""
     monkeypatch.setattr(diagnosis, "kernels_words", lambda _: words)
     assert climbing._words(parse(b"lowerdir=/a:/b")) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (b"lowerdir=/a::/b", "data-only layers are not known to this kernel"),
+        (b"lowerdir=%b::/d::/e" % b":".join([b"/" + b"a" * 90] * 60), "data-only layers are not"),
+        (b"lowerdir+=/a,lowerdir+=/b", "lowerdir\\+ and datadir\\+ are not known to this kernel"),
+    ],
+)
+def test_a_layer_of_a_kind_that_an_older_kernel_has_not_is_named(
+    options: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux 6.1 says "empty lowerdir" of ``::``; of a long list nothing was said but its number."""
+
+    def words(asked: Options) -> str | None:
+        if b"lowerdir+=" in asked.format() or len(asked.format()) > 255:
+            return 'unrecognized mount option "lowerdir+=/a" or missing value'
+        return "empty lowerdir" if b"::" in asked.format() else None
+
+    monkeypatch.setattr(diagnosis, "kernels_words", words)
+    assert re.match(reason, climbing._words(parse(options)) or "")
 
 
 class Older(Context):

@@ -141,19 +141,28 @@ def _words(options: Options) -> str | None:
     """
     words = diagnosis.kernels_words(options)
     if words is not None and _NOT_THIS_WAY.search(words):
+        # Given one by one, layers have no other way.
+        added = any(part.startswith((b"lowerdir+=", b"datadir+=")) for part in options.parts)
+        if added and not words.startswith("Bad value"):
+            return "lowerdir+ and datadir+ are not known to this kernel: they came with Linux 6.7"
         words = diagnosis.kernels_words(_topmost(options))
+    if words == "empty lowerdir":  # which options.parse() lets by only between the colons of ``::``
+        return "data-only layers are not known to this kernel: they came with Linux 6.5"
     return None if words is None or _NOT_THIS_WAY.search(words) else words
 
 
 def _topmost(options: Options) -> Options:
-    """OPTIONS with as many of the layers as fsconfig(2) takes in one value; at least two."""
+    """OPTIONS with as many of the layers as fsconfig(2) takes in one value; at least two.
+
+    The last of those that hold data only stays among them.
+    """
     most, parts = of_this_kernel().fsconfig, []
     for part in options.parts:
         name, equals, value = part.partition(b"=")
         if name == b"lowerdir":
             tokens = layers_and_colons(value)
             while len(value) > most and len(tokens) > 3:
-                del tokens[-2:]
+                del tokens[slice(-4, -2) if b"::" in tokens else slice(-2, None)]
                 value = b"".join(tokens)
         parts.append(name + equals + value)
     return options._replace(parts=tuple(parts))
