@@ -14,8 +14,8 @@ from ovl_linkd.links.link import Link
 from ovl_linkd.overlay import mounting
 from ovl_linkd.published import Published, write
 from tests import older_kernel
-from tests.helper.world import Machine, escaped, lower
-from tests.kernel.world import make_upper
+from tests.helper.world import Machine, escaped, lower, refused
+from tests.kernel.world import features, make_upper
 
 pytestmark = pytest.mark.needs("root")
 
@@ -134,7 +134,13 @@ def test_layers_below_different_roots_and_an_upper_below_another(machine: Machin
         layers[at] = moved
     upper = machine.upper(os.fsencode(other) + b"/a/rather/long/path/of/its/own")
     for count in (30, 500):
-        machine.mounted(b"%b,%b" % (lower(layers[:count]), upper))
+        options = b"%b,%b" % (lower(layers[:count]), upper)
+        if count == 500 and not features().one_by_one:
+            # From what they have in common their names are 37,000 bytes: that is no page.
+            assert "mount(2) takes 4,095; " in refused(machine.mount(options))
+            assert not machine.line()
+            continue
+        machine.mounted(options)
         machine.sees(ids[:count])
         machine.umount()
 
@@ -143,6 +149,11 @@ def test_data_only_layers(machine: Machine) -> None:
     ids = range(300, 200, -1)
     data = machine.layers(range(50), machine.store(name="data"))
     options = b"metacopy=on,redirect_dir=on," + lower(machine.layers(ids), data)
+    if not features().one_by_one:
+        said = refused(machine.mount(options))
+        assert "data-only layers are not known to this kernel" in said or "takes 4,095; " in said
+        assert not machine.line()
+        return
     machine.mounted(options)
     machine.sees(ids)
     assert machine.line().count("datadir+=") == 50
@@ -234,9 +245,10 @@ def test_fake_mounts_nothing_and_verbose_says_how(machine: Machine) -> None:
     assert machine.mount(options, "-f").returncode == 0
     assert not machine.line()
     said = machine.mount(options, "-v").stdout
+    way = "lowerdir+" if features().one_by_one else "chdir"
     assert said == (
         f"mount.overlay: overlay mounted on {machine.target}: 100 layers, "
-        f"by lowerdir+: {len(options):,} bytes of options, and mount(2) takes 4,095\n"
+        f"by {way}: {len(options):,} bytes of options, and mount(2) takes 4,095\n"
     )
 
 
