@@ -37,23 +37,28 @@ class Record(NamedTuple):
 
 
 @contextmanager
-def working(jobs: dict[str, Job]) -> Iterator[dict[str, Record]]:
+def working(jobs: dict[str, Job], until_each_worked: bool = False) -> Iterator[dict[str, Record]]:
     """Have each of JOBS called again and again, in a process of its own.
 
     What is given is filled with their records at the end. A job raises Failed; after anything else
-    that it raises it is not called again, and that is its failure.
+    that it raises it is not called again, and that is its failure. UNTIL_EACH_WORKED: nor is the
+    end before that, but for those that still fail after PATIENCE.
     """
     stop = _FORK.Event()
+    worked = {name: _FORK.Event() for name in jobs}
     crew = []
     for name, job in jobs.items():
         here, there = _FORK.Pipe(duplex=False)
-        process = _FORK.Process(target=_work, args=(job, stop, there), daemon=True)
+        process = _FORK.Process(target=_work, args=(job, stop, worked[name], there), daemon=True)
         process.start()
         there.close()
         crew.append((name, process, here))
     records: dict[str, Record] = {}
     try:
         yield records
+        deadline = time.monotonic() + PATIENCE
+        for each in worked.values() if until_each_worked else ():
+            each.wait(max(0.0, deadline - time.monotonic()))
     finally:
         stop.set()
         for name, process, pipe in crew:
@@ -64,13 +69,14 @@ def working(jobs: dict[str, Job]) -> Iterator[dict[str, Record]]:
             pipe.close()
 
 
-def _work(job: Job, stop: Event, said: Connection) -> None:
+def _work(job: Job, stop: Event, worked: Event, said: Connection) -> None:
     seconds: list[float] = []
     failures: Counter[str] = Counter()
     row = most = 0
     while not stop.is_set():
         try:
             seconds.append(job())
+            worked.set()
             row = 0
         except Failed as error:
             failures[str(error)] += 1
