@@ -310,8 +310,12 @@ def test_no_file_is_lost_while_the_path_is_fought_over(top: Path) -> None:
             os._exit(0)
     os.close(reading)
     exchanged = put_back = displaced = 0
-    deadline = time.monotonic() + 8
-    while (put_back < 30 or exchanged < 1000) and time.monotonic() < deadline:
+    began = time.monotonic()
+    # Many within some seconds, or fewer; but some, however long a busy machine takes for them.
+    while put_back < 30 or exchanged < 1000:
+        late = time.monotonic() - began
+        if late > 90 or (late > 8 and put_back > 0 and exchanged > 100):
+            break
         try:
             exchanged += bool(not is_right(link) and exchange(link))
         except FileExistsError:
