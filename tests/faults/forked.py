@@ -62,17 +62,17 @@ class Forked(Daemon):
             return False
         return True
 
-    def reloaded(self) -> bool:
+    def reloaded(self, seconds: float = PATIENCE) -> bool:
         """Have the configuration read anew; whether it was taken, as far as a client waits."""
         try:
-            client.call(self.socket, "Reload")
+            client.call(self.socket, "Reload", timeout=seconds)
         except (client.NotRunning, client.NoAnswer, client.CallError):
             return False
         return True
 
     def reloaded_in_the_end(self) -> bool:
         """As reloaded(), or by the next attempt, made as soon as somebody listens."""
-        if self.reloaded():
+        if self.reloaded(client.TIMEOUT):  # nobody may have heard, and nobody answer
             return True
         # What failed may have been a look at the socket, which is made anew then.
         wait_until(lambda: client.listens(self.socket), "somebody listens")

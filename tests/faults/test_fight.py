@@ -22,6 +22,7 @@ pytestmark = pytest.mark.needs("root")
 SECONDS = 60.0 if SOAK else 3.0
 LAST_PAUSE = 30.0  # of a fight, in seconds
 RATE = 1000  # a second
+FIGHT = "being replaced again and again"
 MOST = 0.5  # of one processor, as the benchmark of a fight has it
 
 
@@ -73,6 +74,14 @@ def spent(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def fought(daemon: Daemon, metrics: Path, way: str) -> bool:
+    """Whether what is to be seen of DAEMON in a fight of this WAY is seen, or METRICS tells it."""
+    repairs = put_right(metrics)
+    if way == "removes":
+        return repairs["missing"] > 20
+    return FIGHT in daemon.log() and repairs["wrong"] >= 1
+
+
 @pytest.mark.parametrize("way", WAYS if SOAK else ["removes", "does all of it"])
 def test_a_fight_costs_little_and_is_won(daemon: Daemon, scratch: Path, way: str) -> None:
     """Half a processor, a few lines, no foreign link put right at once; the last word is ours."""
@@ -85,19 +94,20 @@ def test_a_fight_costs_little_and_is_won(daemon: Daemon, scratch: Path, way: str
     before = spent(daemon.pid)
     with rival(path, way):
         time.sleep(SECONDS)
-    used = spent(daemon.pid) - before
+        used = spent(daemon.pid) - before
+        lines = len(daemon.log().splitlines())
+        # What is told of at all may be told later, and on a busy machine it may begin later.
+        wait_until(lambda: fought(daemon, metrics, way), "a fight, and told of")
     assert used < MOST * SECONDS
-    lines = len(daemon.log().splitlines())
     assert lines < 20 + 3 * SECONDS
     right = str(scratch / "t")
     wait_until(lambda: says(path) == right, "the last word is ours", LAST_PAUSE + 10)
-    assert os.listdir(scratch / "p") == ["link"]
+    wait_until(lambda: os.listdir(scratch / "p") == ["link"], "nothing is left")
     repairs = put_right(metrics)
     print(f"{way}: {repairs} in {SECONDS:.0f} s, {used:.1f} s of a processor, {lines} lines")
     if way == "removes":  # what is missing is made at once, as often as it takes
         assert repairs["wrong"] == 0
-        assert repairs["missing"] > 20
     else:  # at most ten until it is a fight, then one after each pause, which doubles
         # Fewer than ten where the rival takes away some of what was found, before it is replaced.
-        assert daemon.log().count("being replaced again and again") == 1
-        assert 1 <= repairs["wrong"] <= 20
+        assert daemon.log().count(FIGHT) == 1
+        assert repairs["wrong"] <= 20

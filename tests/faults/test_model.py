@@ -25,6 +25,7 @@ from tests.soak import SOAK
 pytestmark = pytest.mark.needs("root")
 
 PATIENCE = 1000.0  # seconds of the keeper's clock, which costs nothing
+A_WHILE = 60.0  # seconds for a daemon; a busy machine must not fail a test that is right
 
 
 class Model(RuleBasedStateMachine):
@@ -213,7 +214,7 @@ class OfADaemon(Model):
 
     def settle(self) -> dict[str, str]:
         """Wait until nothing is left to be done: no fault, or a fight's pause."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + A_WHILE
         while True:
             links = self.daemon.call("Status")["links"]
             states = {link["name"]: link["state"] for link in links}
