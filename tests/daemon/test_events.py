@@ -158,7 +158,8 @@ def test_what_doesnt_change_the_link_is_not_worth_a_word(world: World) -> None:
 
 
 def test_a_parent_that_is_removed_and_made_again(world: World) -> None:
-    shutil.rmtree(world.parent)
+    with world.daemon.frozen():  # awake it puts the link back before the directory is empty
+        shutil.rmtree(world.parent)
     world.daemon.until("one", lambda link: link["repairs"] > 1)
 
     assert world.right(), "its own parent is root's and nobody else's: it is made"
@@ -168,7 +169,7 @@ def test_a_parent_that_is_removed_and_made_again(world: World) -> None:
 def test_a_parent_that_is_removed_while_somebody_is_in_there(world: World) -> None:
     """The watch on the removed directory stays silent as long as a process has its cwd there."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=world.parent) as inside:
-        with world.daemon.repairing("one", "missing"):
+        with world.daemon.repairing("one", "missing"), world.daemon.frozen():
             shutil.rmtree(world.parent)
         with world.daemon.repairing("one", "missing"):
             world.path.unlink()

@@ -5,6 +5,7 @@ nothing went wrong that nobody asked about. `Daemon.until` waits by the `Monitor
 """
 
 import ctypes
+import errno
 import json
 import os
 import re
@@ -60,14 +61,26 @@ def renameat2(old: str | Path, new: str | Path, flags: int) -> None:
 
 
 def mount(source: str, point: str | Path, kind: str, flags: int = 0, data: str = "") -> None:
-    """mount(2)."""
-    names = (os.fsencode(text) for text in (source, point, kind))
-    _libc("mount", *names, flags, os.fsencode(data))
+    """mount(2); read-only from now on as soon as a file is written there no more."""
+    names = [os.fsencode(text) for text in (source, point, kind)]
+    _as_soon_as_idle("mount", *names, flags, os.fsencode(data))
 
 
 def umount(point: str | Path) -> None:
-    """umount2(2) without MNT_DETACH: EBUSY if anybody holds a descriptor in there."""
-    _libc("umount2", os.fsencode(point), 0)
+    """umount2(2) without MNT_DETACH: EBUSY, in the end, if anybody holds a descriptor in there."""
+    _as_soon_as_idle("umount2", os.fsencode(point), 0)
+
+
+def _as_soon_as_idle(name: str, *arguments: object) -> None:
+    """A call that is EBUSY also for the moment in which a daemon looks at what lies there."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return _libc(name, *arguments)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.001)
 
 
 def command(
@@ -139,22 +152,32 @@ class Daemon:
         assert self._process
         return self._process.pid
 
-    def switches(self) -> int:
-        """How often it has gone to sleep or was interrupted: each wake-up adds one."""
+    def sleeps(self) -> int:
+        """How often it has gone to sleep: each wake-up adds one, and no other program does."""
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
+        (line,) = (line for line in status.splitlines() if line.startswith("voluntary_ctxt"))
+        return int(line.split()[1])
 
-    def until_asleep(self) -> None:
-        """Wait until it has nothing to do. Never true of one that goes round and round."""
-        stat = Path(f"/proc/{self.pid}/stat")
-        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "it sleeps")
+    def until_asleep(self) -> int:
+        """Wait until it has nothing to do; its sleeps. Never of one that goes round and round.
+
+        Who is about to sleep has the state already, and isn't counted yet: so two looks.
+        """
+        stat, looks = Path(f"/proc/{self.pid}/stat"), [-1]
+
+        def asleep() -> bool:
+            state = stat.read_text().rpartition(")")[2].split()[0]
+            looks.append(self.sleeps() if state == "S" else -1)
+            return looks[-1] == looks[-2] != -1
+
+        wait_until(asleep, "it sleeps")
+        return looks[-1]
 
     def wake_ups(self, seconds: float) -> int:
         """Over so many SECONDS in which nothing is done; time itself is what this is about."""
-        self.until_asleep()
-        before = self.switches()
+        before = self.until_asleep()
         time.sleep(seconds)
-        return self.switches() - before
+        return self.until_asleep() - before
 
     def start(self, python: Iterable[str] = PYTHON) -> None:
         """Start with the configuration written; return when it says READY=1 (sd_notify(3))."""
