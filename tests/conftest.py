@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, settings
 from ovl_linkd import __version__
 from tests.kernel.world import features
 from tests.userland import DEBIAN_12, DEBIAN_13, TOP, Userland
+from tests.waiting import PATIENCE
 
 CI = os.environ.get("CI") == "true"
 ROOT = os.geteuid() == 0
@@ -239,8 +240,9 @@ def _children() -> dict[int, str]:
     """This process's children by process id, each with its state: a letter, Z once it is dead."""
     found = {}
     for task in Path("/proc/self/task").iterdir():
-        for pid in map(int, (task / "children").read_text().split()):
-            found[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        with contextlib.suppress(OSError):  # a thread that was joined ends a moment later
+            for pid in map(int, (task / "children").read_text().split()):
+                found[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return found
 
 
@@ -292,7 +294,7 @@ def _nothing_left_behind() -> Iterator[None]:
     children, mounts, descriptors = set(_children()), set(_mounts()), _descriptors()
     yield
     left = []
-    if processes := _still_running(children, seconds=2):
+    if processes := _still_running(children, seconds=PATIENCE):
         left += [_command_line(pid) for pid in processes]
         _end(processes, children)
     for mount in reversed([mount for mount in _mounts() if mount not in mounts]):
