@@ -11,7 +11,7 @@ import pytest
 from ovl_linkd import supervisors
 from tests.intercept.world import TOP, World, children, mounts_at, the_supervisor
 from tests.kernel.world import all_of, look
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.needs("root", "cc")
 
@@ -66,7 +66,7 @@ def test_nobody_waits_for_a_file_system_that_does_not_answer(world: World, mount
     _, options = world.layers(60)
     done = world.run(mounter, "plainly", world.file(options), world.merged, fault="dawdle")
     assert done.stdout == f"mount: {errno.EINVAL}\n"
-    assert "answered blindly, after 0.3 s" in done.stderr
+    assert "answered blindly, after 2 s" in done.stderr
 
 
 def test_a_call_is_not_as_old_as_the_one_before_it(world: World, mounter: Path) -> None:
@@ -121,9 +121,13 @@ def descriptors(of: supervisors.Supervisor) -> int:
 
 
 def heir_of(killed: supervisors.Supervisor) -> supervisors.Supervisor:
-    wait_until(lambda: killed not in supervisors.running() != [])
-    (heir,) = supervisors.running()
-    return heir
+    """The one that runs in the place of KILLED, which may run on for a moment, and have counted."""
+
+    def another() -> supervisors.Supervisor | None:
+        found = [each for each in supervisors.running() if each.pid != killed.pid]
+        return found[0] if found else None
+
+    return wait_until(another, "an heir")
 
 
 def test_a_guard_that_is_killed_has_an_heir(world: World, mounter: Path) -> None:
@@ -139,16 +143,16 @@ def test_a_guard_that_is_killed_has_an_heir(world: World, mounter: Path) -> None
     ):
         assert process.stdin
         ours = the_supervisor()
-        at_first = None
+        at_first = 0
         for number in range(4):
             process.stdin.write(f"{number}\n")
             process.stdin.flush()
             wait_until(answer.exists)
             answer.unlink()
-            at_first = at_first or descriptors(ours)
+            at_first = at_first or descriptors(ours)  # with the one that it may be writing to
             os.kill(ours.pid, signal.SIGKILL)
             ours = heir_of(ours)
-        wait_until(lambda: descriptors(ours) == at_first)
+        wait_until(lambda: descriptors(ours) <= at_first)
         pids = [ours.pid, *children(ours.pid)]
         process.stdin.close()
     assert len(pids) >= 3
@@ -171,7 +175,7 @@ def test_the_heir_finishes_what_the_guard_s_workers_had(world: World, mounter: P
     ) as process:
         wait_until(lambda: faults.stat().st_size == 1)
         os.kill(the_supervisor().pid, signal.SIGKILL)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     assert look(os.fsencode(world.merged)) == all_of(ids)
 
 

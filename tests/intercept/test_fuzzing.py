@@ -24,6 +24,11 @@ def beginners(pid: int) -> list[int]:
     return children(pid)[:FIRST]
 
 
+def over(process: "subprocess.Popen[str]") -> bool:
+    """Whether it has ended by now: a busy machine may let that happen between two looks."""
+    return process.poll() is not None
+
+
 def test_a_caller_that_does_what_it_can(world: World, programs: Path) -> None:
     layers = make_layers(range(160, 100, -1), os.fsencode(world.snapshots))
     seed = int(os.environ.get("FUZZ_SEED", time.time()))
@@ -36,7 +41,7 @@ def test_a_caller_that_does_what_it_can(world: World, programs: Path) -> None:
         while process.poll() is None:
             # They may go because all is over; but who died before that has an heir.
             heirs = set(beginners(ours.pid)).difference(first)
-            assert not heirs, f"a worker or the deputy died; seed {seed}"
+            assert not heirs or over(process), f"a worker or the deputy died; seed {seed}"
             time.sleep(0.05)
         said = process.stdout.read()
     assert process.returncode == 0, f"{said}; seed {seed}"

@@ -17,6 +17,7 @@ import pytest
 
 import ovl_linkd
 from ovl_linkd.overlay import mounting
+from tests.waiting import PATIENCE
 
 PACKAGES = Path(ovl_linkd.__file__).parents[1]
 PATHS = ("/run/ctrdl", "/run/demo.yaml", "/run/ovl-linkd", "/run/merged", "/var/lib/containerd")
@@ -155,7 +156,7 @@ def test_ctrl_c_ends_all_of_it(demo: Demo, moment: str) -> None:
     # The terminal sends it to the whole foreground group.
     os.killpg(demo.process.pid, signal.SIGINT)
 
-    _, error = demo.process.communicate(timeout=10)
+    _, error = demo.process.communicate(timeout=PATIENCE)
 
     assert (demo.process.returncode, error) == (130, "")
     assert demo.processes() == set()
@@ -174,9 +175,9 @@ def test_killing_it_ends_all_of_it(demo: Demo, number: signal.Signals) -> None:
 
     demo.process.send_signal(number)
 
-    assert demo.process.wait(timeout=10) == -number
+    assert demo.process.wait(timeout=PATIENCE) == -number
     for end in ends:
-        ended, _, _ = select.select([end], [], [], 10)
+        ended, _, _ = select.select([end], [], [], PATIENCE)
         assert ended, "a process of the demo outlived it"
         os.close(end)
     assert demo.processes() == set()
