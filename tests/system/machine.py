@@ -164,7 +164,8 @@ class Machine:
         return self.systemctl("show", "--value", "--property", name, unit)
 
     def journal(self, *words: str) -> str:
-        """The messages of this boot that WORDS choose, one a line."""
+        """The messages of this boot that WORDS choose, one a line; all that were sent by now."""
+        self.run("journalctl", "--sync")
         command = ("journalctl", "-b", "-q", "--no-pager", "-o", "cat", *words)
         return self.run(*command, code=None).stdout  # 1 where nothing is found
 

@@ -37,7 +37,7 @@ def test_a_reload_that_fails_says_why_and_changes_nothing(running: Machine) -> N
     assert running.show("ActiveState") == "active"
     assert running.show("MainPID") == pid
     assert running.show("StatusText") == "1 link ok"
-    assert REASON in running.systemctl("status", "ovl-linkd")
+    wait_until(lambda: REASON in running.systemctl("status", "ovl-linkd"))
     running.path(LINK).unlink()
     wait_until(lambda: running.link() == TARGET)
 
@@ -107,6 +107,7 @@ def test_a_boot_into_a_broken_configuration_has_the_last_good_links(running: Mac
     assert running.show("ExecMainStatus") == "78"
     assert running.show("NRestarts") == "0", "it does not get better by itself"
     assert running.show("StatusText").startswith(f"configuration faulty: {REASON}")
+    running.run("journalctl", "--sync")
     said = running.run("systemctl", "status", "ovl-linkd", code=3).stdout
     assert f'Status: "configuration faulty: {REASON}' in said
     assert f"ovl-linkd run: {REASON}" in said

@@ -24,10 +24,14 @@ class Client:
         self._userland = userland
 
     def type(self, line: str) -> str:
-        """What LINE of the documentation prints, within a second if it would go on for ever."""
-        name, code = "/run/ovl-linkd/control.sock", 124 if "--more" in line else 0
-        command = f"timeout 1 {line}" if code else line
-        done = self._userland.run("sh", "-c", command.replace(name, self.socket), code=code)
+        """What LINE of the documentation prints; the beginning if it would go on for ever."""
+        line = line.replace("/run/ovl-linkd/control.sock", self.socket)
+        if "--more" not in line:
+            return self._userland.run("sh", "-c", line).stdout
+        for seconds in (1, 5, 25):  # as long as it takes to begin
+            done = self._userland.run("sh", "-c", f"timeout {seconds} {line}", code=124)
+            if done.stdout:
+                break
         return done.stdout
 
     def run(self, verb: str, *words: str, code: int = 0) -> str:
