@@ -17,6 +17,8 @@ MOST_OF_A_STRANGER = 65_536  # bytes
 MOST_MARKS = 1_200  # of what makes JSON, options and escapes
 MOST_PARTS = 5_100  # of paths, and paths
 _MARKS, _PARTS = b",\\[{", b"/:"
+# No call has a number, and to make an int of many digits takes long; so does to make one of these.
+_JSON = json.JSONDecoder(parse_int=float)
 
 
 class Transport(Protocol):
@@ -80,8 +82,10 @@ class Calls:
             self._transport.pause_reading()
         if answered:
             answered.add_done_callback(self._answered)
-        else:
+        elif self._unread:
             asyncio.get_running_loop().call_soon(self._answered)
+        else:
+            self._answered()
 
     def _answered(self, _: "asyncio.Future[None] | None" = None) -> None:
         self._go_on(whole=0 in self._unread)
@@ -89,8 +93,7 @@ class Calls:
     def _understand(self, message: bytes) -> "asyncio.Future[None] | None":
         if self._peer.trusted or _is_soon_understood(message):
             try:
-                # No call has a number, and to make an int of many digits takes long.
-                call = json.loads(message, parse_int=float)
+                call = _JSON.decode(message.decode(errors="surrogatepass"))
             except (ValueError, RecursionError):  # the latter where it is too deep
                 call = None
             if isinstance(call, dict) and len(str(call.get("method"))) <= MOST_METHOD:
