@@ -71,9 +71,10 @@ def test_a_refusal_says_by_how_much_and_how_many_layers_would_fit() -> None:
 
 
 @pytest.mark.parametrize("escaped", [b"", b"\\"])
-def test_the_layers_that_would_fit_do_fit(escaped: bytes) -> None:
+@pytest.mark.parametrize("last", [b"/last", rb"/la\:st", b":/data"])
+def test_the_layers_that_would_fit_do_fit(escaped: bytes, last: bytes) -> None:
     """The number in the message is true to the last layer, with escapes and without."""
-    lower = [b"/layers/%ba%04d" % (escaped, at) for at in range(400)]
+    lower = [*(b"/layers/%ba%04d" % (escaped, at) for at in range(400)), last]
     options = b"lowerdir=%b,upperdir=/u,workdir=/w"
     decided = decide(options % b":".join(lower))
     assert decided.reason is not None

@@ -154,8 +154,10 @@ def _counted(parts: tuple[bytes, ...]) -> Options:
 
 def _plain_list(value: bytes) -> list[bytes] | None:
     """The layers of VALUE where each colon stands between two and nothing is escaped, or None."""
+    if b"\\" in value:
+        return None
     layers = value.split(b":")
-    return layers if b"\\" not in value and all(layers) else None
+    return layers if all(layers) else None
 
 
 def _layers_in(value: bytes) -> int:

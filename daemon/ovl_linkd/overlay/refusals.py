@@ -74,9 +74,10 @@ def _layers_that_fit(options: Options, limit: int) -> int:
         return _adds_that_fit(options, limit)
     part = options.parts[lists[-1]]
     room = len(part) - len(options.format()) + limit
-    if b"\\" not in part and b"::" not in part:
-        end = part.rfind(b":", 0, max(0, room + 1))
-        return len(part[:end].split(b":")) if end > 0 else 0  # in half the time of count()
+    kept = part[: max(0, room + 1)]  # with the colon after the last that could stay
+    if b"\\" not in kept and b"::" not in kept:
+        end = kept.rfind(b":")
+        return len(kept[:end].split(b":")) if end > 0 else 0  # in half the time of count()
     fitting = 0
     size = len(b"lowerdir=")
     for at, token in enumerate(layers_and_colons(part[size:])):
