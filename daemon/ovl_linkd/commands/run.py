@@ -32,7 +32,7 @@ def run(options: Namespace) -> int:
     os.umask(0o022)
     try:
         service = Service(options.config)
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=service.event_loop) as runner:
             runner.get_loop()  # may fail, and then there must be no coroutine that nobody awaits
             runner.run(service.run())
     except ConfigError as error:

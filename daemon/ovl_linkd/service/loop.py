@@ -16,6 +16,7 @@ from ovl_linkd.links.keeper import Keeper
 from ovl_linkd.service import control
 from ovl_linkd.service.clock import clock, wall
 from ovl_linkd.service.farming import TAG, Farming
+from ovl_linkd.service.first import First
 from ovl_linkd.service.loading import Loading
 from ovl_linkd.service.manager import Manager
 from ovl_linkd.service.metrics import Metrics, Moment, layers
@@ -57,8 +58,14 @@ class Service:
         self.farming = Farming(self._report, self._on_farm, before and before.farm)
         self._publication = Publication(config_file is None, self._report.once)
         self._watch = open_watch()
+        self._first = First()
         self._watching = Watching(
-            self._watch, self._mend, self._after_mending, self._look, self._report.once
+            self._watch,
+            self._first,
+            self._mend,
+            self._after_mending,
+            self._look,
+            self._report.once,
         )
         self._outcomes: list[Outcome] = []  # that nobody was told of
         self._own_changed = False
@@ -71,6 +78,10 @@ class Service:
         self._tend = Paced(self._put_back)
         self._stop = asyncio.Event()
         self._gave_up: UserError | None = None
+
+    def event_loop(self) -> asyncio.AbstractEventLoop:
+        """A loop to run() in, once. Raises OSError."""
+        return asyncio.SelectorEventLoop(self._first)
 
     async def run(self) -> None:
         """Keep the links until SIGTERM or SIGINT. Raises UserError if it gave up before."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from ovl_linkd.errors import UserError
 from ovl_linkd.links.watch import Watch
 from ovl_linkd.service.clock import clock
+from ovl_linkd.service.first import First
 from ovl_linkd.service.troubles import PAUSE
 
 MOST_READS = 64  # of events in a row before anything else gets a turn
@@ -13,7 +14,7 @@ GATHER = 0.1  # seconds in which further changes of the mount table are gathered
 
 
 class Watching:
-    """Reads WATCH from begin() on.
+    """Reads WATCH from begin() on, by way of FIRST.
 
     ``mend`` is called with tags and the time, again and again in a storm, and ``after`` with the
     time when the last were mended. ``look`` is called with tags that no event named. ``told``: as
@@ -23,12 +24,14 @@ class Watching:
     def __init__(
         self,
         watch: Watch,
+        first: First,
         mend: Callable[[Collection[str], float], None],
         after: Callable[[float], None],
         look: Callable[[Collection[str], float], None],
         told: Callable[[str, str | None], None],
     ) -> None:
         self._watch = watch
+        self._first = first
         self._mend = mend
         self._after = after
         self._look = look
@@ -43,7 +46,7 @@ class Watching:
     def end(self) -> None:
         """Answer no more of them."""
         self._listening = False
-        asyncio.get_running_loop().remove_reader(self._watch)
+        self._first.end(self._watch.fileno())
 
     def look_at_everything(self) -> None:
         """Whatever the events said."""
@@ -51,7 +54,7 @@ class Watching:
 
     def _listen(self) -> None:
         self._listening = True
-        asyncio.get_running_loop().add_reader(self._watch, self.catch_up)
+        self._first.begin(self._watch.fileno(), self.catch_up)
 
     def catch_up(self) -> None:
         """Answer what has happened. Whoever does work for others does this between two pieces."""
@@ -86,14 +89,14 @@ class Watching:
         """The mount table has changed; what else changes it in the next moment is gathered."""
         began = clock()
         self._look(self._watch.moved(), began)
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._watch.mounts_fileno())
+        self._first.end(self._watch.mounts_fileno())
         # With very many directories one look takes long: then look less often, at 2 % of the time.
+        loop = asyncio.get_running_loop()
         loop.call_later(max(GATHER, 50 * (clock() - began)), self._listen_to_mounts)
 
     def _listen_to_mounts(self) -> None:
         # To begin to listen polls, and polling takes the news away: look once in any case.
-        asyncio.get_running_loop().add_reader(self._watch.mounts_fileno(), self._on_mounts)
+        self._first.begin(self._watch.mounts_fileno(), self._on_mounts)
         self._look(self._watch.moved(), clock())
 
 
