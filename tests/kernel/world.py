@@ -8,6 +8,7 @@ is mounted, made or broken there outlives the child.
 import ctypes
 import functools
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,6 +21,18 @@ from ovl_linkd.overlay import mounting, probes
 P = ParamSpec("P")
 
 features = functools.cache(probes.features)
+
+
+@functools.cache
+def overlays_in_user_namespaces() -> bool:
+    """Whether this kernel lets root of a user namespace mount one, as Linux does from 5.11 on."""
+    words = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-euc")
+    script = """
+        mount -t tmpfs tmpfs /mnt
+        mkdir /mnt/a /mnt/b /mnt/m
+        mount -i -t overlay -o lowerdir=/mnt/a:/mnt/b overlay /mnt/m"""
+    return subprocess.run([*words, script], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
 
 STORE = b"/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"
 SNAPSHOTS = STORE + b"/snapshots"
