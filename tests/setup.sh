@@ -38,12 +38,12 @@ lacking() {
 }
 
 for_tests() {
-    local missing twelve
+    local missing
     mapfile -t missing < <(lacking <<'END'
 crun crun
-debootstrap debootstrap
 faketime faketime
 man man-db
+mmdebstrap mmdebstrap
 pkill procps
 runc runc
 shellcheck shellcheck
@@ -53,14 +53,24 @@ END
     )
     [[ -e /usr/include/stdio.h ]] && command -v cc >/dev/null || missing+=(gcc libc6-dev)
     need "${missing[@]}"
+    # At once, or a processor would wait for the network; and to the end, or the next run would meet
+    # it. What may have to update apt's lists comes before those that would do so side by side.
+    trap wait EXIT
+    local jobs=() job
+    python_packages & jobs+=($!)
     unpack build/containerd containerd docker-registry busybox-static
     # shellcheck disable=SC2046  # packages are words
     [[ -e build/podman ]] || command -v podman >/dev/null || unpack build/podman $(closure podman)
     if (( EUID == 0 )) || command -v sudo >/dev/null; then
-        as_root tests/userland.sh bookworm build/debian-12 & twelve=$!
-        as_root tests/userland.sh trixie build/debian-13
-        wait "$twelve"
+        as_root tests/userland.sh bookworm build/debian-12 & jobs+=($!)
+        as_root tests/userland.sh trixie build/debian-13 & jobs+=($!)
     fi
+    for job in "${jobs[@]}"; do
+        wait "$job"
+    done
+}
+
+python_packages() {
     [[ ! -e $VENV/setup-test ]] || return 0
     echo "setup: adding what the tests need to $VENV"
     "$VENV/bin/python" -m pip install -qq --editable '.[bench,docs,test]'

@@ -6,6 +6,7 @@ cd "${BASH_SOURCE%/*}/.."
 
 release=$1 directory=$2 new=$2.new
 packages=python3,python3-jsonschema,python3-systemd,python3-yaml,systemd
+signed=/usr/share/keyrings/debian-archive-keyring.gpg
 wanted="$release $packages"
 made=etc/ovl-linkd-userland
 
@@ -16,22 +17,18 @@ flock 9
 
 . tests/packages.sh
 mirror=$(mirror)
-# By which proxy apt gets it.
-proxy=
-eval "$(apt-config shell proxy Acquire::http::Proxy)"
-[[ -z $proxy || $proxy == DIRECT ]] || export http_proxy=$proxy
-
 echo "setup: making $directory"
 rm -rf --one-file-system "$directory" "$new"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# In a mount namespace of its own: it mounts /proc, and may be interrupted.
-if ! unshare --mount debootstrap --variant=minbase --include="$packages" \
-    "$release" "$new" "$mirror" >"$log" 2>&1; then
-    tail -n 20 "$log" "$new/debootstrap/debootstrap.log" 2>/dev/null || true
-    echo "setup: debootstrap could not make $directory"
+# In a mount namespace of its own: it mounts /proc, and may be interrupted. By what apt and dpkg do
+# anyway, in half of the time that debootstrap takes; usr-is-merged does without Perl.
+if ! unshare --mount mmdebstrap --mode=root --variant=minbase --include="$packages" \
+    --hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr --dpkgopt=force-unsafe-io \
+    "$release" "$new" "deb [signed-by=$signed] $mirror $release main" >"$log" 2>&1; then
+    tail -n 20 "$log"
+    echo "setup: mmdebstrap could not make $directory"
     exit 1
 fi >&2
-rm -rf "$new"/var/cache/apt/*.bin "$new"/var/lib/apt/lists/*
 echo "$wanted" >"$new/$made"
 mv -T "$new" "$directory"
