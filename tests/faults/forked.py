@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from typing import IO
@@ -26,13 +27,19 @@ class Forked(Daemon):
     """A daemon of the standard configuration, forked from the test process.
 
     ``policy`` rules over its system calls, and may be changed while it runs; None, at the start,
-    asks nobody, which is quicker.
+    asks nobody, which is quicker. ``asked``: as of Supervised.
     """
 
-    def __init__(self, directory: Path, policy: Policy | None = go_on) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        policy: Policy | None = go_on,
+        asked: Collection[str] | None = None,
+    ) -> None:
         super().__init__(directory)
         self.socket = "/run/ovl-linkd/control.sock"
         self._policy = policy
+        self._asked = asked
 
     def rule(self, policy: Policy | None) -> None:
         """Ask POLICY from now on."""
@@ -95,4 +102,4 @@ class Forked(Daemon):
             os.environ.update(environment)
             return cli.main(words)
 
-        return Supervised(main, log.name, self._policy)
+        return Supervised(main, log.name, self._policy, self._asked)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ovl_linkd.links.ledger import Ledger, path_of
 from tests.faults.forked import Forked
-from tests.faults.policies import told
+from tests.faults.policies import DEADLY, Death, told
 from tests.faults.scene import OURS, RUN, says
 from tests.waiting import wait_until
 
@@ -98,7 +98,8 @@ def farmed(scratch: Path, fault: object, resync: str = "1h") -> Iterator[tuple[L
     directory = scratch / "d"
     directory.mkdir(exist_ok=True)
     (scratch / "s").mkdir()
-    land, daemon = Land(scratch / "s", resync), Forked(directory)
+    asked = DEADLY if isinstance(fault, Death) else None
+    land, daemon = Land(scratch / "s", resync), Forked(directory, asked=asked)
     try:
         with told(fault, daemon):
             yield land, daemon

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.faults.forked import Forked
-from tests.faults.supervised import KILL, Call, Policy
+from tests.faults.supervised import KILL, MAY_CHANGE, Call, Policy
 from tests.soak import SOAK
 
 MOST = 5000  # calls; more is no end
@@ -53,6 +53,10 @@ def told(fault: object, daemon: Forked | None = None) -> Iterator[None]:
 def as_sandboxed(call: Call) -> int | None:
     """The policy of a daemon that may connect to nothing, as in its unit."""
     return errno.EPERM if call.name == "connect" else None
+
+
+#: What a Death, and the sandbox, have to be asked about.
+DEADLY = None if SOAK else MAY_CHANGE | {"connect"}
 
 
 class Death:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 _NOTIFY, _ALLOW = 0x7FC00000, 0x7FFF0000  # linux/seccomp.h SECCOMP_RET_*
@@ -46,12 +46,16 @@ _PATHS = {
 }
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_OPENING = ("open", "openat")
 _CHANGING = frozenset((
     "symlink", "symlinkat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "mkdir",
     "mkdirat", "rmdir", "chmod", "fchmod", "fchmodat", "chown", "fchown", "fchownat", "truncate",
     "ftruncate", "write", "fsync", "bind", "listen", "flock", "sendto", "sendmsg", "mount",
     "fsopen", "fsmount", "move_mount", "umount2",
 ))  # fmt: skip
+
+#: The names of all calls that may be one that `Call.changes`.
+MAY_CHANGE = _CHANGING | {*_OPENING}
 
 
 # linux/seccomp.h struct seccomp_notif: id, pid, flags; nr, arch, instruction pointer, arguments
@@ -80,7 +84,7 @@ class Call(NamedTuple):
         """Whether the program may leave something behind by it: on disk, or with others."""
         if self.forked:
             return False  # what it forks only reads
-        if self.name in ("open", "openat"):
+        if self.name in _OPENING:
             return bool(self.arguments[1 if self.name == "open" else 2] & _WRITING)
         return self.name in _CHANGING
 
@@ -112,11 +116,19 @@ class Supervised:
     """MAIN in a child process of its own; POLICY is asked before each of its system calls.
 
     MAIN's result is the exit code. Standard output and error go to the file LOG. Every process
-    that it forks is asked about, too. Without a POLICY nobody is asked.
+    that it forks is asked about, too. Without a POLICY nobody is asked; where ASKED names calls,
+    about these alone, which is quicker: each question is two turns at a processor.
     """
 
-    def __init__(self, main: Callable[[], int], log: str, policy: Policy | None) -> None:
+    def __init__(
+        self,
+        main: Callable[[], int],
+        log: str,
+        policy: Policy | None,
+        asked: Collection[str] | None = None,
+    ) -> None:
         self.policy = policy
+        self._asked = asked
         self.code: int | None = None
         self.trouble: list[BaseException] = []  # of POLICY
         self._library = _libseccomp()
@@ -158,10 +170,15 @@ class Supervised:
 
     def _install(self) -> None:
         library = self._library
-        context = library.seccomp_init(_NOTIFY)
-        for name in _UNASKED:
+        if self._asked is None:
+            others, action, names = _NOTIFY, _ALLOW, set(_UNASKED)
+        else:
+            # And about close(2), or the one below would be done before anybody has the listener.
+            others, action, names = _ALLOW, _NOTIFY, {*self._asked, "close"}
+        context = library.seccomp_init(others)
+        for name in names:
             number = library.seccomp_syscall_resolve_name(name.encode())
-            library.seccomp_rule_add_array(context, _ALLOW, number, 0, None)
+            library.seccomp_rule_add_array(context, action, number, 0, None)
         if result := library.seccomp_load(context):
             raise OSError(-result, os.strerror(-result))
         # From here on somebody else holds the listener: with our own copy we'd wait for ourselves.

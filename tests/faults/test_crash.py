@@ -6,7 +6,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +17,9 @@ from ovl_linkd import cli, config_files
 from ovl_linkd.commands import tmpfiles
 from ovl_linkd.config import load
 from tests.faults.forked import Forked
-from tests.faults.policies import MOST, Death, as_sandboxed, deaths, told
+from tests.faults.policies import DEADLY, Death, as_sandboxed, deaths, told
 from tests.faults.scene import Scene
-from tests.faults.supervised import Supervised, go_on
+from tests.faults.supervised import Call, Supervised
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root")
@@ -50,11 +50,11 @@ class Stage(NamedTuple):
 
 
 @contextmanager
-def staged(scratch: Path, death: Death) -> Iterator[Stage]:
+def staged(scratch: Path, death: object, asked: Collection[str] | None = DEADLY) -> Iterator[Stage]:
     """A stage of its own for one DEATH; afterwards all of it is taken away."""
     directory = scratch / "d"
     directory.mkdir(exist_ok=True)
-    stage = Stage(Scene(scratch / "s"), Forked(directory))
+    stage = Stage(Scene(scratch / "s"), Forked(directory, asked=asked))
     try:
         with told(death):
             yield stage
@@ -75,12 +75,31 @@ def test_at_each_call_of_a_start(scratch: Path) -> None:
 def test_a_start_runs_no_other_program(scratch: Path) -> None:
     """A library ran ldconfig, or a compiler, to learn the name of the C library."""
     calls: list[str] = []
-    with staged(scratch, Death(MOST)) as stage:
+    with staged(scratch, "nothing", asked=None) as stage:
         stage.daemon.rule(lambda call: calls.append(call.name))
         stage.daemon.start_by_default()
         stage.daemon.stop()
     assert "inotify_add_watch" in calls
     assert "execve" not in calls
+
+
+def test_a_daemon_that_is_asked_about_fewer_calls_dies_at_none_the_less(scratch: Path) -> None:
+    """The kernel lets pass what no death counts; were it more, nobody would miss those deaths."""
+    made = []
+    for asked in (None, DEADLY):
+        calls: set[str] = set()
+        made.append(calls)
+
+        def record(call: Call, calls: set[str] = calls) -> int | None:
+            if call.changes:
+                calls.add(call.name)
+            return as_sandboxed(call)
+
+        with staged(scratch, "nothing", asked) as stage:
+            stage.daemon.rule(record)
+            stage.daemon.start_by_default()
+            stage.daemon.stop()
+    assert made[0] == made[1] != set()
 
 
 def test_at_each_call_of_a_repair(scratch: Path) -> None:
@@ -136,7 +155,7 @@ def test_at_each_call_of_an_offline_repair(scratch: Path) -> None:
 
     for death in deaths():
         with staged(scratch, death) as stage:
-            code = Supervised(repair, str(scratch / "log"), death).wait()
+            code = Supervised(repair, str(scratch / "log"), death, DEADLY).wait()
             assert code == (-signal.SIGKILL if death.call else 1), "1, since some are blocked"
             stage.recover()
 
@@ -162,11 +181,11 @@ def test_at_each_call_of_writing_what_the_next_boot_makes(
         decoy.write_text("somebody's")
         if before:
             path.write_text(before)
-        Supervised(write, str(scratch / "log"), death).wait()
+        Supervised(write, str(scratch / "log"), death, DEADLY).wait()
         with told(death):
             left = path.read_text() if path.exists() else None
             assert left in (before, written)
-            assert Supervised(write, str(scratch / "log"), go_on).wait() == 0
+            assert Supervised(write, str(scratch / "log"), None).wait() == 0
             assert path.read_text() == written
             assert sorted(os.listdir(directory)) == [path.name, decoy.name]
             assert decoy.read_text() == "somebody's"
