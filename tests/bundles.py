@@ -12,6 +12,7 @@ from typing import Any
 from tests.intercept.world import World
 from tests.kernel.world import View
 from tests.userland import TOP
+from tests.waiting import OF_A_PROGRAM
 
 BUSYBOX = TOP / "build/containerd/usr/bin/busybox"
 # Lists what the layers of `make_layers` hold, as `look` does from outside.
@@ -106,7 +107,7 @@ class Bundle:
                 stdin=subprocess.DEVNULL,
                 umask=umask,
                 pass_fds=pass_fds,
-                timeout=60,
+                timeout=OF_A_PROGRAM,
                 check=False,
             )
         said = [(self.world.place / name).read_text() for name in ("out", "err")]

@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.waiting import OF_A_PROGRAM
+
 TOP = Path(__file__).parents[1]
 DEBIAN_12, DEBIAN_13 = TOP / "build/debian-12", TOP / "build/debian-13"
 
@@ -43,7 +45,7 @@ class Userland:
         self,
         *command: str | Path,
         code: int | None = 0,
-        timeout: float = 60,
+        timeout: float = OF_A_PROGRAM,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run COMMAND inside. AssertionError, with all that it said, unless it ends with CODE."""

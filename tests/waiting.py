@@ -9,6 +9,7 @@ T = TypeVar("T")
 
 # Seconds; a busy machine must not fail a test that is right, nor an emulated one (tests/kernels).
 PATIENCE = float(os.environ.get("OVL_LINKD_PATIENCE", "30"))
+OF_A_PROGRAM = 6 * PATIENCE  # until it is taken for one that has no end: apt-get, a boot
 
 
 def wait_until(

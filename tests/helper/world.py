@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.kernel.world import all_of, look, make_layers, make_upper
 from tests.userland import TOP, Userland
-from tests.waiting import PATIENCE
+from tests.waiting import OF_A_PROGRAM
 
 FRONT = TOP / "daemon/mount-helper/mount.overlay"
 
@@ -65,7 +65,7 @@ class Machine:
             text=True,
             errors="surrogateescape",
             stdin=subprocess.DEVNULL,
-            timeout=2 * PATIENCE,
+            timeout=OF_A_PROGRAM,
             preexec_fn=before,
             check=False,
         )

@@ -14,7 +14,7 @@ import pytest
 from ovl_linkd import supervisors
 from ovl_linkd.doctor import below_exec
 from tests.intercept.world import COMMAND, LOOK, TOP, World, children, seen, the_supervisor
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.needs("root", "cc")
 
@@ -81,7 +81,7 @@ def test_signals_reach_it_as_they_would() -> None:
             lines.append(line)
         said.append(lines)
         process.terminate()
-        assert process.wait(10) == 3
+        assert process.wait(PATIENCE) == 3
         process.stdout.close()
     assert said[0] == said[1]
 

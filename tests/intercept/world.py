@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ovl_linkd import client, supervisors
 from tests.kernel.world import all_of, joined, make_layers, make_upper
-from tests.waiting import wait_until
+from tests.waiting import OF_A_PROGRAM, wait_until
 
 TOP = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("ovl-linkd")
@@ -106,7 +106,7 @@ class World:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=OF_A_PROGRAM,
             check=False,
         )
         said = f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"

@@ -13,6 +13,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from tests.waiting import OF_A_PROGRAM
+
 TOP = Path(__file__).parents[2]
 CHECKOUT = "/run/checkout"  # TOP inside
 LINK = "/run/ctrdl"
@@ -90,7 +92,7 @@ class Machine:
         there.unlink(missing_ok=True)
         there.symlink_to(Path(CHECKOUT) / program.relative_to(TOP))
 
-    def boot(self, timeout: float = 30) -> None:
+    def boot(self, timeout: float = OF_A_PROGRAM) -> None:
         """Start, and wait until systemd has done all that a boot does."""
         self._cgroup.mkdir()
         address = self._place / "notify"
@@ -139,7 +141,7 @@ class Machine:
             ready |= fields.get("READY") == "1"
 
     def run(
-        self, *command: str, code: int | None = 0, timeout: float = 60
+        self, *command: str, code: int | None = 0, timeout: float = OF_A_PROGRAM
     ) -> subprocess.CompletedProcess[str]:
         """Run COMMAND inside. AssertionError, with all that it said, unless it ends with CODE."""
         enter = ("nsenter", "-t", str(self._leader), "-a", "env", "-i", f"PATH={_PATH}")
@@ -188,7 +190,7 @@ class Machine:
                 os.kill(self._leader, signal.SIGKILL)
             else:
                 self._nspawn.kill()
-            self._nspawn.wait(30)
+            self._nspawn.wait(OF_A_PROGRAM)
         self._nspawn, self._leader = None, 0
         # systemd-nspawn makes one of the same name in the older hierarchy, where there is one.
         for cgroup in (self._cgroup, _older(self._cgroup)):
