@@ -24,7 +24,7 @@ import pytest
 
 import ovl_linkd
 from ovl_linkd import client
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import OF_A_PROGRAM, PATIENCE, wait_until
 
 Json = dict[str, Any]
 
@@ -96,7 +96,7 @@ def command(
         text=True,
         encoding="utf-8",
         errors="surrogateescape",
-        timeout=PATIENCE,
+        timeout=OF_A_PROGRAM,
         check=False,
     )
 
@@ -221,7 +221,7 @@ class Daemon:
         end = os.pidfd_open(self.pid)
         try:
             while True:
-                readable, _, _ = select.select([notify.fileno(), end], [], [], PATIENCE)
+                readable, _, _ = select.select([notify.fileno(), end], [], [], OF_A_PROGRAM)
                 if notify.fileno() not in readable:
                     return False
                 if b"READY=1" in notify.recv(4096).split(b"\n"):
@@ -233,7 +233,7 @@ class Daemon:
         """Stop by SIGTERM, and check that it ended well and had nothing to complain of."""
         assert self._process
         self._process.terminate()
-        code = self._process.wait(PATIENCE)
+        code = self._process.wait(OF_A_PROGRAM)
         self._process = None
         self._check_log()
         assert code == 0, self.log()
@@ -329,9 +329,9 @@ class Daemon:
 
 @contextmanager
 def monitor(path: str) -> Iterator[Iterator[Json]]:
-    """The replies of Monitor at the socket PATH; each comes within PATIENCE or fails the test."""
+    """The replies of Monitor at the socket PATH; each comes in time or fails the test."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(OF_A_PROGRAM)  # with ten thousand links, all of them put right first
         connection.connect(path)
         send(connection, {"method": "org.ovl-linkd.Control.Monitor", "more": True})
         yield (reply["parameters"] for reply in replies_of(connection))
