@@ -289,7 +289,7 @@ class PromptTransport(VarlinkTransport):
         not all is taken at once, and so are errors."""
         if (self._left is None or self._left.done()) and not (fds or self.is_closing()):
             with suppress(OSError):
-                data = data[self._connection.send(data) :]
+                data = data[self._connection.sendmsg([data]) :]
         if data:
             self._left = super().send_message(data, fds)
         else:
