@@ -114,6 +114,30 @@ def test_a_file_in_the_place_of_an_entry_stays_and_the_layer_gets_another(world:
     assert (world.path / name).read_text() == "precious"
 
 
+@pytest.mark.parametrize("what", ["file", "symlink"])
+def test_what_comes_in_the_place_of_a_new_entry_at_the_last_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """When it has been seen that nothing is there, and the id is written down."""
+
+    def append(self: ledger.Ledger, lines: list[str], certain: bool = False) -> None:
+        write_down(self, lines, certain)
+        if lines[0].startswith("+1 ") and what == "file":
+            (world.path / "1").write_text("precious")
+        elif lines[0].startswith("+1 "):
+            (world.path / "1").symlink_to("/elsewhere")
+
+    write_down = ledger.Ledger.append
+    monkeypatch.setattr(ledger.Ledger, "append", append)
+    if what == "file":
+        with pytest.raises(Unusable, match="File exists"):
+            world.lease("a")
+        assert (world.path / "1").read_text() == "precious"
+    else:
+        assert world.lease("a") == ["1"]
+        assert world.leads("1") == "a"
+
+
 def test_a_full_farm_first_lets_go_of_what_is_over(world: World) -> None:
     world.start(most=2)
     world.lease("a", "b")

@@ -136,7 +136,7 @@ class Farm:
         for lease in gone:
             self._plot.forsake(lease)
         for lease in given:
-            self._plot.mend(lease, now)
+            self._plot.begin(lease, now)
             if lease.id in self._plot.amiss:  # put there since we looked
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), lease.id)
         return asked | {lease.target: lease for lease in given}

@@ -77,7 +77,7 @@ class Ledger:
         unmounted. Raises OSError, EAGAIN if another process is at it.
         """
         try:
-            self._held = self._open(os.O_RDONLY)
+            self._held, _ = self._open(os.O_RDONLY)
         except FileNotFoundError:
             self._held = None
         try:
@@ -146,9 +146,8 @@ class Ledger:
         Raises FileNotFoundError if the file is gone, Taken, and other OSErrors, such as ENOSPC.
         """
         data = _encoded(lines)
-        descriptor = self._open(os.O_WRONLY | os.O_APPEND)
+        descriptor, status = self._open(os.O_WRONLY | os.O_APPEND)
         try:
-            status = os.fstat(descriptor)
             self._insist(status)
             try:
                 if status.st_size > self._whole:
@@ -173,13 +172,15 @@ class Ledger:
             size = os.fstat(descriptor).st_size
         self._seen = (inode, size)  # or it would pass for written by another process
 
-    def _open(self, flags: int) -> int:
-        """The file, locked (flock(2)): two daemons with one farm must not both write it."""
+    def _open(self, flags: int) -> tuple[int, os.stat_result]:
+        """The file, locked (flock(2)): two daemons with one farm must not both write it. And its
+        status, which changes no more."""
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(self.path, flags)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino != os.stat(self.path).st_ino:
+            status = os.fstat(descriptor)
+            if status.st_ino != os.stat(self.path).st_ino:
                 raise BlockingIOError  # it was replaced before it was ours
         except BlockingIOError:
             os.close(descriptor)
@@ -188,7 +189,7 @@ class Ledger:
         except OSError:
             os.close(descriptor)
             raise
-        return descriptor
+        return descriptor, status
 
     def _insist(self, status: os.stat_result) -> None:
         """Raise Taken unless the file, with STATUS, is as we left it."""

@@ -102,6 +102,13 @@ class Plot:
         """Whether the entry is there and leads where it should."""
         return is_right(self.link(lease))
 
+    def begin(self, lease: Lease, now: float) -> None:
+        """Make an entry where nothing was a moment ago; what came there since is left to mend()."""
+        try:
+            create(self.link(lease))
+        except FileExistsError:
+            self.mend(lease, now)
+
     def mend(self, lease: Lease, now: float, insist: bool = False) -> str | None:
         """Put one entry right; what was found, ``missing`` or ``wrong``.
 
