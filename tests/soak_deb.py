@@ -51,7 +51,7 @@ def test_an_upgrade_from_debian_12_to_13_leaves_it_working(
     sources.write_text(re.sub(r"\bbookworm\b", "trixie", sources.read_text()))
     apt(system, "update")
     apt(system, "-o", "Dpkg::Options::=--force-confdef", "full-upgrade")
-    # By name: autoremove keeps what anything that is installed only recommends.
+    # By name: what autoremove would take depends on what made the system.
     apt(system, "purge", "python3.11*", "libpython3.11*")
 
     assert "Python 3.13" in system.run("python3", "--version").stdout
