@@ -81,7 +81,11 @@ class Watching:
         asyncio.get_running_loop().call_later(PAUSE, self._go_on)
 
     def _go_on(self) -> None:
-        self._listen()
+        try:
+            self._listen()
+        except OSError as error:
+            self._rest(error)
+            return
         self.look_at_everything()
         self._told("inotify", None)
 
@@ -95,8 +99,14 @@ class Watching:
         loop.call_later(max(GATHER, 50 * (clock() - began)), self._listen_to_mounts)
 
     def _listen_to_mounts(self) -> None:
+        try:
+            self._first.begin(self._watch.mounts_fileno(), self._on_mounts)
+        except OSError as error:
+            self._told("mounts", f"can't hear of mounts: {error}")
+            asyncio.get_running_loop().call_later(PAUSE, self._listen_to_mounts)
+        else:
+            self._told("mounts", None)
         # To begin to listen polls, and polling takes the news away: look once in any case.
-        self._first.begin(self._watch.mounts_fileno(), self._on_mounts)
         self._look(self._watch.moved(), clock())
 
 
