@@ -429,6 +429,17 @@ def test_a_connection_that_has_ended_is_closed() -> None:
     assert not os.path.exists(f"/proc/self/fd/{number}")
 
 
+def test_who_has_said_all_hears_of_the_end_though_a_child_has_the_connection_too() -> None:
+    """One that reads the configuration, which may wait for a file system that doesn't answer."""
+    ours, theirs = socket.socketpair()
+    child_s = os.dup(ours.fileno())
+    with theirs, open(child_s, "rb"):
+        theirs.shutdown(socket.SHUT_WR)
+        with Plain(ours.detach()) as plain:
+            assert plain.recvmsg(1024)[0] == b""
+        assert theirs.recv(1, socket.MSG_DONTWAIT) == b""
+
+
 def test_to_be_named_a_connection_asks_the_kernel_nothing(tmp_path: Path) -> None:
     """Asyncio makes that text ten times a call, for nobody."""
     with socket.socket(socket.AF_UNIX) as listener:

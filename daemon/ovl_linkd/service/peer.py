@@ -63,13 +63,16 @@ class Plain(socket.socket):
 
     def close(self) -> None:
         """Close it, unless there is a descriptor in what was not read."""
-        if self.fileno() >= 0 and not self._ended and self._holds_one():
-            self.kept.append(self.detach())
+        if self.fileno() >= 0:
+            with suppress(OSError):
+                # From now on nothing more can come. And who waits for the end of what we say hears
+                # of it, though a child that reads the configuration has the connection, too.
+                self.shutdown(socket.SHUT_RDWR)
+            if not self._ended and self._holds_one():
+                self.kept.append(self.detach())
         super().close()
 
     def _holds_one(self) -> bool:
-        with suppress(OSError):
-            self.shutdown(socket.SHUT_RDWR)  # from now on nothing more can come
         try:
             while there := self._bare(socket.MSG_DONTWAIT):
                 super().recvmsg(there, 0, socket.MSG_DONTWAIT)
