@@ -1,6 +1,7 @@
 """The control socket as other programs meet it: the real library's client, raw bytes, and abuse."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import resource
@@ -317,6 +318,36 @@ def test_what_a_client_takes_is_sent_at_once_and_the_rest_in_its_order() -> None
             await transport.send_message(b"in vain")
         transport.close()
         await transport.closed_future
+
+    asyncio.run(main())
+
+
+def test_nothing_follows_half_of_a_message() -> None:
+    """The kernel had no memory for the rest of it, and has some again for the next."""
+
+    memory = iter([True, False])
+
+    class Scarce(Plain):
+        def sendmsg(self, buffers: Any, *_: object) -> int:
+            if not next(memory, True):
+                raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+            (data,) = buffers
+            return super().sendmsg([data[:4]])
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        protocol = VarlinkInterfaceServerProtocol(VarlinkInterfaceRegistry())
+        transport = PromptTransport(Scarce(ours.detach()), protocol)
+        failed = transport.send_message(b"half a message")
+        while not failed.done():
+            await asyncio.sleep(0)
+        with pytest.raises(BrokenPipeError):
+            await transport.send_message(b"next")
+        assert isinstance(failed.exception(), OSError)
+        transport.close()
+        await transport.closed_future
+        with theirs, theirs.makefile("rb") as stream:
+            assert stream.read() == b"half"
 
     asyncio.run(main())
 

@@ -286,8 +286,10 @@ class PromptTransport(VarlinkTransport):
 
     def send_message(self, data: bytes, fds: list[int] | None = None) -> "asyncio.Future[None]":
         """As the library's, which would have the loop wait until it may; that is left to it where
-        not all is taken at once, and so are errors."""
-        if (self._left is None or self._left.done()) and not (fds or self.is_closing()):
+        not all is taken at once, and so are errors: after one, half of a message may have left."""
+        left = self._left
+        all_taken = left is None or (left.done() and not left.cancelled() and not left.exception())
+        if all_taken and not (fds or self.is_closing()):
             with suppress(OSError):
                 data = data[self._connection.sendmsg([data]) :]
         if data:
