@@ -146,6 +146,8 @@ def test_only_a_path_over_255_bytes_is_opened(options: bytes, strategy: str) -> 
             b"x=/srv/x/1,upperdir,lowerdir=/srv/x/1:/srv/x/2",
             b"x=/srv/x/1,upperdir,lowerdir=1:2",
         ),
+        # Without what stands before it, /2 would be left.
+        (rb"lowerdir=/srv/x/1:/srv/x/\/2", rb"lowerdir=1:/srv/x/\/2"),
     ],
 )
 def test_a_path_is_relative_to_the_directory_above_all_layers(
@@ -227,6 +229,7 @@ def test_relative_layers_are_seen_from_deeper_down(
         b"lowerdir=s/1:./s/2",
         rb"lowerdir=ss/1:\ss/2",
         b"lowerdir=s/x/1:s//x/2",
+        rb"lowerdir=s/1:s/\/2",
         b"lowerdir=t/1:t/2,lowerdir=s/1:s/2",
     ],
 )

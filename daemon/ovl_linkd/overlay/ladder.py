@@ -227,4 +227,6 @@ def _below(path: bytes, directory: bytes) -> bytes | None:
         return b"."
     if not path.startswith(directory + b"/"):
         return None
-    return path[len(directory) :].lstrip(b"/")
+    rest = path[len(directory) :].lstrip(b"/")
+    # An escaped slash is one, too: without what stands before it, it would be the root.
+    return None if rest.startswith(rb"\/") else rest
