@@ -115,6 +115,19 @@ def test_the_directory_that_a_link_should_cover_is_above_all_of_them() -> None:
     assert remedy == f"a link that covers {store.decode()}: 132 paths lie under it"
 
 
+@pytest.mark.parametrize("odd", [b"//", b"/./", b"/x/../"])
+def test_no_link_is_asked_for_that_would_cover_nothing(odd: bytes) -> None:
+    """With the link that was asked for, all was as before, and it was asked for again."""
+    above, _, name = STORE.rpartition(b"/")
+    options = containerd(100, above + odd + name)
+    plainly = f"write {above.decode()}{odd.decode()}{name.decode()} without //, /./ and /../: "
+    remedy = decide(options, Prefix("other", b"/srv/x", b"/run/o")).remedy
+    assert remedy == plainly + "as it is, no link covers it"
+    assert decide(options).remedy == remedy
+    # Below a link's target anything goes.
+    assert decide(containerd(100, STORE + odd.rstrip(b"/"))).fits
+
+
 def test_a_refusal_names_how_short_the_link_would_have_to_be() -> None:
     decided = decide(containerd(240))
     assert decided.remedy == "a link path of at most 8 bytes in place of /run/ctrdl"

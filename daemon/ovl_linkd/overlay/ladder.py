@@ -129,8 +129,7 @@ def common_directory(options: Options) -> bytes | None:
     layers = [each.path for each in settings(options) if each.name in LOWER and each.path]
     if len({path.startswith(b"/") for path in layers}) != 1:
         return None
-    common = directory_above(layers)
-    return common if common.strip(b"/") else None
+    return directory_above(layers) or None
 
 
 class _Ladder(NamedTuple):

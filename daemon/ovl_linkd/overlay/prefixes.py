@@ -7,11 +7,10 @@ and ``//`` included. ``SHORT`` alone is followed as well, but for fs.protected_s
 refuses another user's link as a *last* component in a sticky world-writable directory.
 """
 
-import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import repeat, takewhile
 from typing import NamedTuple
 
 from ovl_linkd.overlay.options import LIST, RAW, layers_and_colons
@@ -133,12 +132,16 @@ def directories(paths: Iterable[bytes]) -> Directories:
 
 
 def directory_above(paths: Sequence[bytes]) -> bytes:
-    """Return the deepest directory above all of PATHS, at least one, all absolute or none."""
+    """Return the deepest directory above all of PATHS, at least one, all absolute or none.
+
+    As it stands in them, that is as text; without slashes at its end, so that the root is empty.
+    """
     # What the first and the last have in common all have, if they are in order by components: in
     # that of their bytes ``/a-b`` stands between ``/a`` and ``/a/b``.
     ordered = [path.replace(b"/", b"\0") for path in paths]
-    ends = (min(ordered), max(ordered))
-    return os.path.commonpath([path.replace(b"\0", b"/") for path in ends])
+    ends = zip(min(ordered).split(b"\0"), max(ordered).split(b"\0"), strict=False)
+    common = takewhile(lambda names: names[0] == names[1], ends)
+    return b"/".join([name for name, _ in common]).rstrip(b"/")
 
 
 def spell(path: bytes, kind: int) -> bytes | None:

@@ -1,6 +1,7 @@
 """Why options can't be handed on, and the least that would help: sentences for a person."""
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from ovl_linkd.overlay.prefixes import Prefix, directories, directory_above
 
 # A link path as short as people choose them; remedies are reckoned with it.
 _SHORT_LINK = b"/run/layers"
+_NOT_PLAIN = re.compile(rb"//|/\.\.?(?:/|\Z)")
 
 
 class Refusal(NamedTuple):
@@ -107,7 +109,10 @@ def _remedy(
     if sum(uses.values()) < short.layers:
         directory, count = _uncovered(short, [p.short for p in prefixes if p.name in uses])
         if count * (len(directory) - len(_SHORT_LINK)) >= over:
-            return f"a link that covers {os.fsdecode(directory)}: {count:,} paths lie under it"
+            shown = os.fsdecode(directory)
+            if _NOT_PLAIN.search(directory):  # a link's target is plain, and compared as text
+                return f"write {shown} without //, /./ and /../: as it is, no link covers it"
+            return f"a link that covers {shown}: {count:,} paths lie under it"
     for prefix in sorted(prefixes, key=lambda p: -uses.get(p.name, 0))[:1]:
         used = uses.get(prefix.name, 0)
         room = len(prefix.short) - -(-over // used) if used else 0
