@@ -117,15 +117,19 @@ def test_the_directory_that_a_link_should_cover_is_above_all_of_them() -> None:
 
 @pytest.mark.parametrize("odd", [b"//", b"/./", b"/x/../"])
 def test_no_link_is_asked_for_that_would_cover_nothing(odd: bytes) -> None:
-    """With the link that was asked for, all was as before, and it was asked for again."""
+    """With the link that was asked for all was as before, and it was asked for again."""
     above, _, name = STORE.rpartition(b"/")
     options = containerd(100, above + odd + name)
-    plainly = f"write {above.decode()}{odd.decode()}{name.decode()} without //, /./ and /../: "
+    under = above + (b"/x" if odd == b"/x/../" else b"")
     remedy = decide(options, Prefix("other", b"/srv/x", b"/run/o")).remedy
-    assert remedy == plainly + "as it is, no link covers it"
-    assert decide(options).remedy == remedy
-    # Below a link's target anything goes.
-    assert decide(containerd(100, STORE + odd.rstrip(b"/"))).fits
+    assert remedy == f"a link that covers {under.decode()}: 100 paths lie under it"
+    assert decide(options, Prefix("under", under, b"/run/layers")).fits
+
+    options = containerd(100, odd + STORE[1:])
+    shown = (odd + STORE[1:]).decode()
+    plainly = f"write {shown} without //, /./ and /../: links cover paths as they are written"
+    assert decide(options, Prefix("other", b"/srv/x", b"/run/o")).remedy == plainly
+    assert decide(options).remedy == plainly
 
 
 def test_a_refusal_names_how_short_the_link_would_have_to_be() -> None:

@@ -108,11 +108,13 @@ def _remedy(
     """Say the least that would help: another link, a shorter one, or fewer layers."""
     if sum(uses.values()) < short.layers:
         directory, count = _uncovered(short, [p.short for p in prefixes if p.name in uses])
+        # The target of a link is plain, and compared as text.
+        plain = _NOT_PLAIN.split(directory, maxsplit=1)[0]
+        if count * (len(plain) - len(_SHORT_LINK)) >= over:
+            return f"a link that covers {os.fsdecode(plain)}: {count:,} paths lie under it"
         if count * (len(directory) - len(_SHORT_LINK)) >= over:
             shown = os.fsdecode(directory)
-            if _NOT_PLAIN.search(directory):  # a link's target is plain, and compared as text
-                return f"write {shown} without //, /./ and /../: as it is, no link covers it"
-            return f"a link that covers {shown}: {count:,} paths lie under it"
+            return f"write {shown} without //, /./ and /../: links cover paths as they are written"
     for prefix in sorted(prefixes, key=lambda p: -uses.get(p.name, 0))[:1]:
         used = uses.get(prefix.name, 0)
         room = len(prefix.short) - -(-over // used) if used else 0
