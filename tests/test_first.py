@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import select
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,3 +115,64 @@ def test_after_the_end_nothing_is_answered_until_it_begins_again(world: World) -
     world.selector.begin(world.first[0], world.answer)
     world.turns()
     assert world.done == ["first"]
+
+
+def test_what_an_answer_closes_is_not_answered_any_more(world: World) -> None:
+    """Though it was ready as well: the control socket is closed to be bound anew."""
+
+    def answer() -> None:
+        world.answer()
+        world.loop.remove_reader(world.other[0])
+        os.dup2(world.first[0], world.other[0])
+
+    world.loop.add_reader(world.other[0], world.others_answer)
+    world.selector.begin(world.first[0], answer)
+    world.tell(world.other, world.first)
+    world.turns()
+    assert world.done == ["first"]
+
+
+def test_both_ways_of_a_connection_are_told_apart(world: World) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for add, name in ((world.loop.add_reader, "read"), (world.loop.add_writer, "write")):
+            add(ours, world.done.append, name)
+        world.turns(1)
+        assert world.done == ["write"]
+        world.loop.remove_writer(ours)
+        theirs.send(b"x")
+        world.turns(1)
+        assert world.done == ["write", "read"]
+        world.loop.add_writer(ours, world.done.append, "write")
+        theirs.close()
+        world.turns(1)
+        assert sorted(world.done[2:]) == ["read", "write"]
+        world.loop.remove_reader(ours)
+        world.loop.remove_writer(ours)
+
+
+def test_nobody_who_comes_has_it_wait_for_a_lock_of_all_users(world: World) -> None:
+    """A stranger who held epnested_mutex while others called had links put right 0.2 s late."""
+    inner = select.epoll()
+    for _ in range(2):
+        world.selector.begin(inner.fileno(), world.answer)
+        world.selector.end(inner.fileno())
+    with_it = waited_for(world.selector.fileno())
+    assert inner.fileno() in with_it, "to add it again, as after each mount, would take the lock"
+    every = [each for each in map(int, os.listdir("/proc/self/fd")) if is_epoll(each)]
+    assert world.selector.fileno() in every
+    assert not any(world.selector.fileno() in waited_for(each) for each in every)
+    inner.close()
+
+
+def is_epoll(descriptor: int) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}") == "anon_inode:[eventpoll]"
+    except FileNotFoundError:  # that by which the others were listed
+        return False
+
+
+def waited_for(epoll: int) -> list[int]:
+    """The descriptors in the one EPOLL (proc_pid_fdinfo(5))."""
+    with open(f"/proc/self/fdinfo/{epoll}", encoding="ascii") as lines:
+        return [int(line.split()[1]) for line in lines if line.startswith("tfd:")]
