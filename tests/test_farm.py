@@ -156,6 +156,21 @@ def test_who_asks_again_in_a_full_farm_has_nothing_let_go(world: World) -> None:
     assert os.listdir(world.path) == ["2"]
 
 
+def test_in_a_farm_that_may_be_smaller_now_who_asks_again_is_answered(world: World) -> None:
+    """Or after a reload with a smaller max-entries nobody got what lies there."""
+    names = world.lease("a", "b", "c")
+    world.farm.want(world.farm.wanted._replace(most=2))
+    assert world.lease("a", "b", "c", now=NOW + 1) == names
+    with pytest.raises(Full):
+        world.lease("a", "d", now=NOW + 1)
+    (world.path / names[0]).unlink()
+    (world.path / names[0]).mkdir()
+    assert world.lease("a", now=NOW + 1) == ["4"], "in the place of one that is lost"
+    assert world.lease("b", now=NOW + KEEP + 1) == ["2"]
+    assert world.lease("d", now=NOW + KEEP + 1) == ["5"]
+    assert world.farm.status().entries == 2
+
+
 def test_an_expiry_looks_no_further_than_at_the_first_that_stays(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

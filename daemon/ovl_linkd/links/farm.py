@@ -128,7 +128,8 @@ class Farm:
             fresh.append(target)
             if lease:
                 gone.append(lease)  # something that is not ours is in its place, and stays
-        if len(self._leases) - len(gone) + len(fresh) > self.wanted.most:
+        more = len(fresh) - len(gone)
+        if more and len(self._leases) + more > self.wanted.most:
             raise Full(len(self._leases), self.wanted.most)
         names = self._leases.fresh_names(len(fresh), self._plot.taken)
         given = [Lease(name, target, now) for name, target in zip(names, fresh, strict=True)]
