@@ -352,6 +352,28 @@ def test_nothing_follows_half_of_a_message() -> None:
     asyncio.run(main())
 
 
+def test_who_can_t_be_listened_to_hears_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not of nothing, for as long as it likes to wait."""
+    met: list[object] = []
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: met.append(context["exception"]))
+        protocol = VarlinkInterfaceServerProtocol(VarlinkInterfaceRegistry())
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(loop, "add_reader", refuse)
+            await PromptTransport(Plain(ours.detach()), protocol).closed_future
+        assert theirs.recv(1) == b""
+        theirs.close()
+
+    asyncio.run(main())
+    assert [type(each) for each in met] == [OSError]
+
+
 def test_a_stranger_s_call_that_takes_long_to_understand_is_not_answered(
     daemon_of_all: Daemon,
 ) -> None:

@@ -284,6 +284,14 @@ class PromptTransport(VarlinkTransport):
         self._connection = connection
         self._left: asyncio.Future[None] | None = None  # done when everything has been taken
 
+    def _resume_reading(self) -> None:
+        """As the library's; but whom the kernel has no memory left to wait for hears of the end."""
+        try:
+            super()._resume_reading()
+        except OSError:
+            self.close()
+            raise
+
     def send_message(self, data: bytes, fds: list[int] | None = None) -> "asyncio.Future[None]":
         """As the library's, which would have the loop wait until it may; that is left to it where
         not all is taken at once, and so are errors: after one, half of a message may have left."""
